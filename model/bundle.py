@@ -1,0 +1,200 @@
+"""The bundle of one version of a model: a folder that is written whole, and read only if it is whole. Torch-free.
+
+    <repository>/<model>/<version>/
+        model.onnx        input → every output
+        manifest.json     `model.manifest`, with the SHA-256 of every other file
+
+Writers fill a hidden folder beside the final one, flush it to disk and rename it into place, so that a reader meets a
+whole bundle or none. Readers hash the very bytes that they go on to use.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
+
+from model.errors import BundleError
+from model.manifest import SCHEMA_VERSION, Manifest
+from model.outputs import INPUT
+
+MODEL_FILE = "model.onnx"
+MANIFEST_FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose digests, schema and graph have been checked."""
+
+    path: Path
+    manifest: Manifest
+    model: onnx.ModelProto
+    digest: str
+    """SHA-256 of manifest.json, which names the digest of every other file: one figure for the whole bundle."""
+
+
+def sha256(content: bytes) -> str:
+    """The SHA-256 of some bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def versions(repository: Path, name: str) -> list[int]:
+    """The versions of a model on disk, lowest first. Hidden and otherwise named folders do not count."""
+    folder = repository / name
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if _is_version(path.name))
+
+
+def _is_version(name: str) -> bool:
+    return name.isascii() and name.isdigit() and not name.startswith("0")
+
+
+def write(
+    repository: Path,
+    name: str,
+    describe: Callable[[int, Mapping[str, str]], Manifest],
+    files: Mapping[str, bytes],
+) -> Path:
+    """Write the next version of a model into a repository.
+
+    Args:
+        repository: folder of models; made if it is not there.
+        name: of the model.
+        describe: makes the manifest from the version and the files' digests.
+        files: content by file name; `model.onnx` must be among them.
+
+    Returns:
+        The new bundle's folder.
+
+    Raises:
+        BundleError: the folder cannot be written. Nothing is left behind then.
+    """
+    digests = {file: sha256(content) for file, content in files.items()}
+    parent = repository / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        try:
+            for file, content in files.items():
+                _write_durably(temporary / file, content)
+            while True:
+                version = max(versions(repository, name), default=0) + 1
+                manifest = describe(version, digests)
+                text = manifest.model_dump_json(indent=2) + "\n"
+                _write_durably(temporary / MANIFEST_FILE, text.encode())
+                temporary.chmod(0o755)
+                final = parent / str(version)
+                try:
+                    temporary.rename(final)
+                except OSError:
+                    if final.exists():  # another writer took this version in the meantime
+                        continue
+                    raise
+                _sync_folder(parent)
+                return final
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise BundleError(f"{parent}: cannot write a bundle: {error}") from error
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    if os.name == "nt":  # Windows cannot open a folder, and writes renames through
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path) -> Bundle:
+    """Read one version of a model, and refuse it unless all of it is as its manifest says.
+
+    Args:
+        path: `<repository>/<model>/<version>`.
+
+    Raises:
+        BundleError: a file is missing or has another digest, the schema is unknown or broken, the folder's name
+            disagrees with the manifest, or the graph lacks an input or output. The message names the file.
+    """
+    manifest_path = path / MANIFEST_FILE
+    content = _read_file(manifest_path)
+    manifest = _parse_manifest(manifest_path, content)
+    if (manifest.name, str(manifest.version)) != (path.parent.name, path.name):
+        raise BundleError(
+            f"{manifest_path}: expected model {path.parent.name!r} version {path.name} as the folder says, "
+            f"got {manifest.name!r} version {manifest.version}"
+        )
+    if MODEL_FILE not in manifest.files:
+        raise BundleError(f"{manifest_path}: expected a digest of {MODEL_FILE} in 'files', got none")
+    model_content = b""
+    for file, digest in manifest.files.items():
+        file_content = _read_file(path / file)
+        if sha256(file_content) != digest:
+            raise BundleError(f"{path / file}: expected SHA-256 {digest}, got {sha256(file_content)}")
+        if file == MODEL_FILE:
+            model_content = file_content
+    return Bundle(path, manifest, _parse_model(path / MODEL_FILE, model_content, manifest), sha256(content))
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot read it: {error.strerror or error}") from error
+
+
+def _parse_manifest(path: Path, content: bytes) -> Manifest:
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise BundleError(f"{path}: expected JSON: {error}") from error
+    version = document.get("schema_version") if isinstance(document, dict) else None
+    if version != SCHEMA_VERSION:
+        raise BundleError(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}")
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'manifest'}: {problem['msg']}" for problem in error.errors()[:5]
+        )
+        raise BundleError(f"{path}: {problems}") from error
+
+
+def _parse_model(path: Path, content: bytes, manifest: Manifest) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError as error:
+        raise BundleError(f"{path}: expected an ONNX model: {error}") from error
+    features = len(manifest.features)
+    expected_inputs = {INPUT: (features,)}
+    inputs = {value.name: _row_shape(value) for value in model.graph.input}
+    if inputs != expected_inputs:
+        raise BundleError(f"{path}: expected the inputs {expected_inputs}, got {inputs}")
+    outputs = {value.name: _row_shape(value) for value in model.graph.output}
+    for output in manifest.outputs():
+        if outputs.get(output.name) != output.shape:
+            got = outputs.get(output.name, "none")
+            raise BundleError(f"{path}: expected an output {output.name!r} of row shape {output.shape}, got {got}")
+    return model
+
+
+def _row_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
+    return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim[1:])

@@ -1,0 +1,255 @@
+"""A CR network as one ONNX graph that holds every output of `model.outputs`.
+
+The mathematics is written out in ordinary operators, never traced: the reverse sweep of `model.sensitivity` becomes
+matrix products beside the forward pass, so that whatever runs the prediction also runs its sensitivity. No operator
+computes a shape, so that none is bound to the CPU and the batch stays free.
+
+Notation as in `model.sensitivity`. The S explained scalars (or the O rows of the Jacobian) of all rows are swept
+together: [batch, S, n_l] is flattened to [batch·S, n_l] for one matrix product a layer.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from model.errors import ArchitectureError
+from model.graph import GraphBuilder
+from model.heads import ClassificationHead, OrdinalHead, RegressionHead
+from model.network import CRNetwork
+from model.outputs import INPUT, graph_outputs
+from model.polynomial import PolynomialActivation
+from model.sensitivity import norm_factor
+
+
+def export(network: CRNetwork, minimum: Sequence[float], maximum: Sequence[float]) -> onnx.ModelProto:
+    """Write the graph of a network.
+
+    Args:
+        network: of any task; its numbers are written as float32.
+        minimum: least training value of each feature, in its units: what `out_of_range` is measured against.
+        maximum: greatest training value of each feature.
+
+    Returns:
+        A checked model with the input `input` [batch, d] and the outputs of `graph_outputs`.
+
+    Raises:
+        ArchitectureError: `minimum` or `maximum` does not fit the features, or a parameter is not finite.
+    """
+    features = len(network.standardisation.mean)
+    if not len(minimum) == len(maximum) == features:
+        raise ArchitectureError(f"expected a range for {features} features, got {len(minimum)} and {len(maximum)}")
+    for name, parameter in network.named_parameters():
+        if not parameter.isfinite().all():
+            raise ArchitectureError(f"{name}: expected finite numbers, got NaN or infinity (did training diverge?)")
+    with torch.no_grad():
+        writer = _Writer(network)
+        writer.forward()
+        writer.sensitivity()
+        writer.ranges(minimum, maximum)
+    targets = network.head.levels if isinstance(network.head, OrdinalHead) else network.head.scores
+    outputs = graph_outputs(
+        network.head.task, features=features, targets=targets, hidden_layers=len(network.polynomial_layers())
+    )
+    return writer.graph.build("chainzrule", {INPUT: (features,)}, {output.name: output.shape for output in outputs})
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float32]:
+    return tensor.detach().cpu().numpy().astype(np.float32)
+
+
+class _Writer:
+    """Writes the parts of one network; each part leaves the names that the next one needs."""
+
+    def __init__(self, network: CRNetwork) -> None:
+        self.graph = GraphBuilder()
+        self.network = network
+        self.layers = network.polynomial_layers()
+        self.preactivations: list[str] = []
+        self.derivatives: list[str] = []
+        self.slopes: list[str] = []  # the derivatives as [batch, 1, n_l]
+        self.scores = ""
+        self.top_two = ""  # the two greatest logits; their class numbers are `<name>.1`
+
+    def constant(self, name: str, tensor: torch.Tensor) -> str:
+        return self.graph.constant(name, _array(tensor))
+
+    def indices(self, *values: int) -> str:
+        return self.graph.constant("indices/" + "_".join(map(str, values)), np.array(values))
+
+    def forward(self) -> None:
+        """x̂, every z_l and p′(z_l), the scores, and the outputs of the `predict` plan."""
+        apply = self.graph.apply
+        standardisation = self.network.standardisation
+        centred = apply("Sub", INPUT, self.constant("mean", standardisation.mean))
+        h = apply("Div", centred, self.constant("scale", standardisation.scale), name="standardised")
+        for number, layer in enumerate(self.layers, start=1):
+            weight = self.constant(f"layer{number}/weight", layer.weight)
+            bias = self.constant(f"layer{number}/bias", layer.bias)
+            z = apply("Gemm", h, weight, bias, name=f"layer{number}/z", transB=1)
+            h, derivative = self.activation(number, layer.activation, z)
+            self.preactivations.append(z)
+            self.derivatives.append(derivative)
+            self.slopes.append(apply("Unsqueeze", derivative, self.indices(1)))
+        weight = self.constant("output/weight", self.network.output.weight)
+        bias = self.constant("output/bias", self.network.output.bias)
+        head = self.network.head
+        name = "logits" if isinstance(head, ClassificationHead) else "scores"
+        self.scores = apply("Gemm", h, weight, bias, name=name, transB=1)
+        match head:
+            case ClassificationHead():
+                apply("Softmax", self.scores, name="probabilities", axis=-1)
+            case OrdinalHead():
+                logits = apply("Sub", self.scores, self.constant("thresholds", head.thresholds), name="logits")
+                exceeds = apply("Sigmoid", logits, name="exceeds")
+                apply("ReduceSum", exceeds, self.indices(1), name="expected_level", keepdims=0)
+                before, after = (
+                    self.graph.constant("pad/before", [0, 1, 0, 0]),
+                    self.graph.constant("pad/after", [0, 0, 0, 1]),
+                )
+                at_least = apply("Pad", exceeds, before, self.graph.constant("one", 1.0))
+                more_than = apply("Pad", exceeds, after, self.graph.constant("zero", 0.0))
+                apply("Sub", at_least, more_than, name="probabilities")
+            case RegressionHead():
+                scaled = apply("Mul", self.scores, self.constant("target/scale", head.scale))
+                value = apply("Add", scaled, self.constant("target/mean", head.mean))
+                apply("Reshape", value, self.indices(-1), name="value")
+
+    def activation(self, number: int, activation: PolynomialActivation, z: str) -> tuple[str, str]:
+        """p and p′ by Horner's rule in one pass, with the tangent continuation where there is a bound."""
+        apply = self.graph.apply
+        clipped = z
+        if activation.bound is not None:
+            bound = activation.bound
+            clipped = apply(
+                "Clip", z, self.graph.constant("bound/lower", -bound), self.graph.constant("bound/upper", bound)
+            )
+        *lower_powers, second, first = (
+            self.constant(f"layer{number}/c{k}", coefficient) for k, coefficient in enumerate(activation.coefficients)
+        )
+        product = apply("Mul", clipped, first)
+        value = apply("Add", product, second)
+        derivative = ""
+        for power in reversed(lower_powers):  # c_N z is at hand for the first step: there p′ so far is c_N
+            carried = apply("Mul", clipped, derivative) if derivative else product
+            derivative = apply("Add", carried, value)
+            value = apply("Add", apply("Mul", clipped, value), power)
+        if not derivative:  # degree 1: p′ is a constant; give it the batch axis that the rest expects
+            derivative = apply("Add", apply("Mul", clipped, self.graph.constant("zero", 0.0)), first)
+        if activation.bound is not None:
+            value = apply("Add", value, apply("Mul", derivative, apply("Sub", z, clipped)))
+        return value, derivative
+
+    def sensitivity(self) -> None:
+        """Gradient norms, margin, layer derivatives, the gradient and the Jacobian."""
+        apply = self.graph.apply
+        head = self.network.head
+        if isinstance(head, ClassificationHead):
+            self.top_two = apply("TopK", self.scores, self.indices(2), name="top_two", outputs=2)
+            best, runner_up = (
+                apply("Gather", self.top_two, self.graph.constant(f"index/{k}", k), axis=1) for k in (0, 1)
+            )
+            apply("Sub", best, runner_up, name="margin")
+        scalars, start = self.cotangent_times_output_weight()
+        swept = self.sweep(start, scalars)
+        self.norms(swept, scalars)
+        squares = [
+            apply(
+                "MatMul",
+                apply("Mul", derivative, derivative),
+                self.constant(f"layer{number}/row_norms_squared", layer.weight.square().sum(dim=1, keepdim=True)),
+            )
+            for number, (layer, derivative) in enumerate(zip(self.layers, self.derivatives, strict=True), start=1)
+        ]
+        apply("Sqrt", apply("Concat", *squares, axis=1), name="layer_derivatives")
+        units = len(self.layers[0].weight)
+        explained = swept
+        if scalars > 1:
+            grouped = apply("Reshape", swept, self.indices(-1, scalars, units))
+            explained = apply("Gather", grouped, self.graph.constant("index/0", 0), axis=1)
+        apply("MatMul", explained, "layer1/weight", name="gradient")
+        self.jacobian()
+
+    def cotangent_times_output_weight(self) -> tuple[int, str]:
+        """The first product of the sweep, ∂s/∂score · W_o: how many scalars S, and the result [batch or 1, S, n_L]."""
+        apply = self.graph.apply
+        head = self.network.head
+        weight = self.network.output.weight
+        if isinstance(head, ClassificationHead):
+            classes = f"{self.top_two}.1"
+            best, runner_up = (
+                apply("Gather", "output/weight", apply("Gather", classes, self.indices(k), axis=1), axis=0)
+                for k in (0, 1)
+            )
+            return 2, apply("Concat", best, apply("Sub", best, runner_up), axis=1)
+        if isinstance(head, OrdinalHead):
+            variance = apply("Mul", "exceeds", apply("Sub", self.graph.constant("one", 1.0), "exceeds"))
+            slope = apply("ReduceSum", variance, self.indices(1), keepdims=1)
+            return 1, apply(
+                "Mul", apply("Unsqueeze", slope, self.indices(1)), self.constant("output/weight_row", weight[None])
+            )
+        return 1, self.constant("output/weight_scaled", head.jacobian_cotangent(weight[:1, :1]) @ weight)
+
+    def sweep(self, g: str, scalars: int) -> str:
+        """From [batch or 1, S, n_L] back to ∂s/∂z_1, flattened to [batch·S, n_1]."""
+        apply = self.graph.apply
+        for number in range(len(self.layers), 0, -1):
+            units, inputs = self.layers[number - 1].weight.shape
+            g = apply("Reshape", apply("Mul", g, self.slopes[number - 1]), self.indices(-1, units))
+            if number > 1:
+                product = apply("MatMul", g, f"layer{number}/weight")
+                g = apply("Reshape", product, self.indices(-1, scalars, inputs))
+        return g
+
+    def norms(self, swept: str, scalars: int) -> None:
+        """‖∂s/∂x̂‖ of each scalar, through the factor that is cheaper than the last product of the sweep."""
+        apply = self.graph.apply
+        factor = norm_factor(self.layers[0].weight)
+        rows, columns = factor.shape
+        squares = ""
+        # A square factor is lower triangular: its right half is zero in the upper rows, two blocks save a quarter of
+        # the product. Below 64 units the second call costs more than it saves.
+        blocks = [(0, columns // 2), (columns // 2, columns)] if rows == columns >= 64 else [(0, columns)]
+        for start, end in blocks:
+            part = apply("Slice", swept, self.indices(start), self.indices(rows), self.indices(1)) if start else swept
+            product = apply("MatMul", part, self.constant(f"layer1/norm_factor/{start}", factor[start:, start:end]))
+            # Not ReduceL2: its kernel in ONNX Runtime takes 2.7 times as long as these two.
+            square = apply("ReduceSum", apply("Mul", product, product), self.indices(1), keepdims=0)
+            squares = apply("Add", squares, square) if squares else square
+        norms = apply("Sqrt", squares)
+        if scalars == 1:
+            apply("Identity", norms, name="gradient_norm")
+            return
+        pairs = apply("Reshape", norms, self.indices(-1, scalars))
+        for k, name in enumerate(("gradient_norm", "margin_gradient_norm")):
+            apply("Gather", pairs, self.graph.constant(f"index/{k}", k), name=name, axis=1)
+
+    def jacobian(self) -> None:
+        """Sweep every score by itself."""
+        apply = self.graph.apply
+        head, weight = self.network.head, self.network.output.weight
+        features = self.layers[0].weight.shape[1]
+        rows = head.jacobian_cotangent(weight[:1, :1].expand(1, head.scores)) @ weight
+        swept = self.sweep(self.constant("output/jacobian_rows", rows), head.scores)
+        product = apply("MatMul", swept, "layer1/weight")
+        apply("Reshape", product, self.indices(-1, head.scores, features), name="jacobian")
+
+    def ranges(self, minimum: Sequence[float], maximum: Sequence[float]) -> None:
+        """Shares of features beyond the training range and of hidden units on their tangent continuation."""
+        apply = self.graph.apply
+        below = apply("Less", INPUT, self.graph.constant("minimum", np.array(minimum, np.float32)))
+        above = apply("Greater", INPUT, self.graph.constant("maximum", np.array(maximum, np.float32)))
+        self.share("out_of_range", apply("Or", below, above))
+        beyond = []
+        for layer, z in zip(self.layers, self.preactivations, strict=True):
+            bound = math.inf if layer.activation.bound is None else layer.activation.bound
+            beyond.append(apply("Greater", apply("Abs", z), self.graph.constant("bound/upper", bound)))
+        self.share("hidden_out_of_range", apply("Concat", *beyond, axis=1))
+
+    def share(self, name: str, flags: str) -> None:
+        """The mean of [batch, n] flags over n."""
+        counted = self.graph.apply("Cast", flags, to=onnx.TensorProto.FLOAT)
+        self.graph.apply("ReduceMean", counted, name=name, axes=[1], keepdims=0)

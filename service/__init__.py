@@ -1,0 +1,1 @@
+"""From bundles to predictions with their sensitivity, over HTTP. Never imports torch."""

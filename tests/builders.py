@@ -1,0 +1,298 @@
+"""Small networks, rows, manifests and whole bundles for the tests, each from a visible seed.
+
+Every number of a network is random, so that no term of a formula is zero by chance of the initialisation: biases,
+thresholds and all polynomial coefficients included. What a manifest says of its network is measured and not made up:
+quantiles and metrics come from the exported graph, run by ONNX Runtime over random rows.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from model.bundle import MODEL_FILE, write
+from model.export import export
+from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
+from model.manifest import (
+    QUANTILE_LEVELS,
+    Architecture,
+    Calibration,
+    Distribution,
+    Dreg,
+    Evaluation,
+    Feature,
+    Manifest,
+    Provenance,
+    Rows,
+    Target,
+)
+from model.network import CRNetwork, Standardisation
+from model.outputs import INPUT, Task
+
+Values = NDArray[np.float32]
+
+REPORT_FILE = "report.html"
+REPORT = b"<!doctype html><title>A model for tests</title>\n"
+CALIBRATION_ROWS = 400
+TEST_ROWS = 300
+RANGE = 2.5
+"""Where the training range of a built network ends, in standard deviations on either side of the mean."""
+
+
+def make_head(task: Task, targets: int) -> Head:
+    """A head of `targets` classes or levels; a regression head has units of its own, and ignores `targets`."""
+    match task:
+        case Task.CLASSIFICATION:
+            return ClassificationHead(targets)
+        case Task.ORDINAL:
+            return OrdinalHead(targets)
+        case Task.REGRESSION:
+            return RegressionHead(mean=12.0, scale=2.5)
+
+
+def make_network(
+    task: Task = Task.CLASSIFICATION,
+    *,
+    features: int = 5,
+    hidden: Sequence[int] = (8, 6),
+    degree: int = 3,
+    bound: float | None = 3.0,
+    targets: int = 4,
+    seed: int = 0,
+) -> CRNetwork:
+    """A float32 network whose every number is random.
+
+    Args:
+        task: which head it carries.
+        features: d.
+        hidden: units of each hidden layer.
+        degree: of the polynomials; c_k spreads by 0.3 / k!, so that a high degree stays tame.
+        bound: where the tangent continuation begins, None for never.
+        targets: classes or levels; regression ignores it.
+        seed: of everything.
+    """
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        mean, scale = torch.randn(features), torch.empty(features).uniform_(0.5, 2.0)
+        network = CRNetwork(
+            Standardisation(mean.tolist(), scale.tolist()),
+            hidden,
+            make_head(task, targets),
+            degree=degree,
+            bound=bound,
+        )
+        for layer in network.polynomial_layers():
+            layer.bias.normal_(std=0.3)
+            for power, coefficient in enumerate(layer.activation.coefficients):
+                coefficient += 0.3 / math.factorial(power) * torch.randn_like(coefficient)
+        network.output.bias.normal_(std=0.3)
+        for parameter in network.head.parameters():
+            parameter += 0.2 * torch.randn_like(parameter)
+    return network
+
+
+def make_rows(network: CRNetwork, count: int, *, seed: int, spread: float = 1.0) -> Values:
+    """Raw rows around the network's own mean, `spread` of its standard deviations wide: [count, features]."""
+    standardisation = network.standardisation
+    mean, scale = standardisation.mean.numpy(), standardisation.scale.numpy()
+    noise = np.random.default_rng(seed).standard_normal((count, len(mean)))
+    return (mean + spread * scale * noise).astype(np.float32)
+
+
+def training_range(network: CRNetwork) -> tuple[list[float], list[float]]:
+    """Least and greatest training value of each feature: `RANGE` standard deviations around the mean."""
+    standardisation = network.standardisation
+    reach = RANGE * standardisation.scale
+    return (standardisation.mean - reach).tolist(), (standardisation.mean + reach).tolist()
+
+
+def export_network(network: CRNetwork) -> onnx.ModelProto:
+    """The network's graph, with its `training_range`."""
+    return export(network, *training_range(network))
+
+
+def make_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on one CPU thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: onnxruntime.InferenceSession, rows: Values) -> dict[str, Values]:
+    """Every output of a session, by name."""
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {INPUT: rows}), strict=True))
+
+
+def run_graph(model: onnx.ModelProto, rows: Values) -> dict[str, Values]:
+    """Every output of a graph, by name, from a session of its own."""
+    return run_session(make_session(model), rows)
+
+
+def make_distribution(values: Values) -> Distribution:
+    """Figures of one value a row."""
+    exact = values.astype(np.float64)
+    p50, p95, p99 = np.quantile(exact, (0.5, 0.95, 0.99)).tolist()
+    mean = float(exact.mean())
+    return Distribution(
+        rows=len(exact),
+        mean=mean,
+        p50=p50,
+        p95=p95,
+        p99=p99,
+        maximum=float(exact.max()),
+        tail_ratio=p99 / mean if mean else None,
+    )
+
+
+def make_calibration(outputs: Mapping[str, Values]) -> Calibration:
+    """The calibration that the outputs of a graph over the calibration rows give."""
+    norms = outputs["gradient_norm"].astype(np.float64)
+    return Calibration(
+        gradient_norm=make_distribution(outputs["gradient_norm"]),
+        minimum=float(norms.min()),
+        quantiles={
+            str(level): value
+            for level, value in zip(QUANTILE_LEVELS, np.quantile(norms, QUANTILE_LEVELS).tolist(), strict=True)
+        },
+        hidden_out_of_range_maximum=float(outputs["hidden_out_of_range"].max()),
+        out_of_range_rows=float((outputs["out_of_range"] > 0).mean()),
+    )
+
+
+def make_evaluation(task: Task, outputs: Mapping[str, Values], *, parameters: int, seed: int) -> Evaluation:
+    """Metrics of a graph's outputs against targets that are drawn from its own predictions, as if these were right."""
+    generator = np.random.default_rng(seed)
+    if task is Task.REGRESSION:
+        errors = generator.standard_normal(len(outputs["value"]))
+        target = outputs["value"] + errors
+        metrics = {
+            "mean_absolute_error": float(np.abs(errors).mean()),
+            "root_mean_squared_error": float(np.sqrt((errors**2).mean())),
+            "r2": float(1 - (errors**2).sum() / ((target - target.mean()) ** 2).sum()),
+        }
+    else:
+        probabilities = outputs["probabilities"]
+        draws = generator.random((len(probabilities), 1))
+        target = (draws > probabilities.cumsum(axis=1)[:, :-1]).sum(axis=1)
+        right, confidence = probabilities.argmax(axis=1) == target, probabilities.max(axis=1)
+        bins = np.minimum((confidence * 15).astype(int), 14)
+        gaps = [abs((right[bins == k] - confidence[bins == k]).sum()) for k in range(15)]
+        metrics = {"accuracy": float(right.mean()), "expected_calibration_error": float(sum(gaps) / len(target))}
+        if task is Task.ORDINAL:
+            metrics["mean_absolute_error"] = float(np.abs(outputs["expected_level"] - target).mean())
+    return Evaluation(
+        metrics=metrics, gradient_norm=make_distribution(outputs["gradient_norm"]), parameters=parameters
+    )
+
+
+def make_manifest(
+    network: CRNetwork,
+    *,
+    name: str = "demo",
+    version: int = 1,
+    files: Mapping[str, str] | None = None,
+    model: onnx.ModelProto | None = None,
+    seed: int = 0,
+) -> Manifest:
+    """A complete manifest of a network.
+
+    Args:
+        network: float32, of any task.
+        name: of the model.
+        version: of the model.
+        files: SHA-256 by file name; by default a made-up one for `model.onnx`.
+        model: the network's graph; exported here where it is left out.
+        seed: of the calibration and test rows.
+    """
+    session = make_session(model or export_network(network))
+    calibration = run_session(session, make_rows(network, CALIBRATION_ROWS, seed=seed + 1))
+    evaluation = run_session(session, make_rows(network, TEST_ROWS, seed=seed + 2))
+    task = network.head.task
+    standardisation = network.standardisation
+    columns = zip(
+        *training_range(network), standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True
+    )
+    layers = network.polynomial_layers()
+    parameters = network.parameter_count()
+    return Manifest(
+        name=name,
+        version=version,
+        task=task,
+        features=tuple(
+            Feature(name=f"x{k}", unit="mm", minimum=minimum, maximum=maximum, mean=mean, scale=scale)
+            for k, (minimum, maximum, mean, scale) in enumerate(columns)
+        ),
+        target=_target(task, evaluation),
+        architecture=Architecture(
+            hidden=tuple(len(layer.weight) for layer in layers),
+            degree=layers[0].activation.degree,
+            bound=layers[0].activation.bound,
+            parameters=parameters,
+        ),
+        provenance=Provenance(
+            dataset="random rows",
+            dataset_sha256="0" * 64,
+            rows=Rows(training=1000, calibration=CALIBRATION_ROWS, test=TEST_ROWS),
+            seed=seed,
+            epochs=1,
+            batch_size=32,
+            learning_rate=0.001,
+            weight_decay=0.0,
+            dreg=Dreg(form="local", schedule="cosine", start_weight=0.0, end_weight=0.01, ramp=(0.1, 0.9)),
+            packages={"onnx": onnx.__version__, "torch": str(torch.__version__)},
+            source_revision=None,
+            created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+            training_seconds=1.5,
+        ),
+        evaluation=make_evaluation(task, evaluation, parameters=parameters, seed=seed + 3),
+        baseline=None,
+        calibration=make_calibration(calibration),
+        files={MODEL_FILE: "0" * 64} if files is None else dict(files),
+    )
+
+
+def _target(task: Task, outputs: Mapping[str, Values]) -> Target:
+    if task is Task.REGRESSION:
+        return Target(name="value", unit="kg")
+    count = outputs["probabilities"].shape[1]
+    word = "class" if task is Task.CLASSIFICATION else "level"
+    return Target(name=word, classes=tuple(f"{word} {k}" for k in range(count)))
+
+
+def write_bundle(repository: Path, name: str, network: CRNetwork, *, seed: int = 0) -> Path:
+    """Write the next version of a model into a repository: graph, report and an honest manifest."""
+    model = export_network(network)
+
+    def describe(version: int, digests: Mapping[str, str]) -> Manifest:
+        return make_manifest(network, name=name, version=version, files=digests, model=model, seed=seed)
+
+    return write(repository, name, describe, {MODEL_FILE: model.SerializeToString(), REPORT_FILE: REPORT})
+
+
+def make_bundle(
+    repository: Path,
+    name: str = "demo",
+    *,
+    task: Task = Task.CLASSIFICATION,
+    features: int = 5,
+    hidden: Sequence[int] = (8, 6),
+    degree: int = 3,
+    bound: float | None = 3.0,
+    targets: int = 4,
+    seed: int = 0,
+) -> Path:
+    """Write a random network as the next version of a model, and return the bundle's folder.
+
+    The arguments after `name` are those of `make_network`.
+    """
+    network = make_network(
+        task, features=features, hidden=hidden, degree=degree, bound=bound, targets=targets, seed=seed
+    )
+    return write_bundle(repository, name, network, seed=seed)

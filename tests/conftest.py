@@ -1,0 +1,17 @@
+"""What every test runs under: checked shapes and types in `model`, and one thread for torch."""
+
+import jaxtyping
+
+SHAPED = ("dreg", "export", "heads", "network", "polynomial", "sensitivity")
+"""The modules of `model` whose annotations hold shapes. The others are checked by pydantic, which beartype (that knows
+no `typing.Self` outside of classes of its own) would trip over."""
+
+# Before anything imports `model`. The numeric tower lets an int stand for a float, as mypy and the callers do.
+jaxtyping.install_import_hook(
+    [f"model.{module}" for module in SHAPED],
+    "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
+)
+
+import torch  # noqa: E402  (the hook comes first)
+
+torch.set_num_threads(1)

@@ -1,0 +1,75 @@
+"""The settings of one training run: every flag of `chainzrule-train fit`, and the same object for Python callers.
+
+The one module of `training` that reads the environment.
+"""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import CliPositionalArg
+
+from model.manifest import Name
+
+DATA_VARIABLE = "CHAINZRULE_DATA"
+
+
+def _none_by_name(value: object) -> object:
+    return None if isinstance(value, str) and value.lower() in {"none", "off"} else value
+
+
+def _increasing_shares(ramp: tuple[float, float]) -> tuple[float, float]:
+    if not 0 <= ramp[0] <= ramp[1] <= 1:
+        raise ValueError("expected two shares of the training with 0 ≤ begin ≤ end ≤ 1")
+    return ramp
+
+
+class FitConfig(BaseModel):
+    """Train a ChainzRule network on a table or on a named data set and write its bundle into a repository."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: CliPositionalArg[str] = Field(
+        description="digits, breast_cancer, mnist, fashion-mnist, or the path of a .csv, .csv.gz or .parquet table"
+    )
+    target: str | None = Field(None, description="column to predict; needed for a table")
+    drop: tuple[str, ...] = Field((), description="columns of the table to leave out, such as row numbers")
+    task: Literal["classification", "ordinal", "regression"] | None = Field(
+        None, description="what to predict; by default it follows from the target column"
+    )
+    repository: Path = Field(Path("bundles"), description="folder that the bundle is written into")
+    name: Name | None = Field(None, description="name of the model; by default that of the data set")
+    data: Path | None = Field(
+        None, description=f"folder with mnist/ and fashion-mnist/; by default ${DATA_VARIABLE}, else they are fetched"
+    )
+
+    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field((64, 64), min_length=1, description="units of each layer")
+    degree: int = Field(3, ge=1, description="degree of the polynomials")
+    bound: Annotated[float | None, BeforeValidator(_none_by_name)] = Field(
+        3.0, gt=0, allow_inf_nan=False, description="where their tangent continuation begins; 'none' for none"
+    )
+
+    dreg: Literal["local", "projected", "accumulated"] = Field("local", description="form of the derivative penalty")
+    dreg_weight: float = Field(0.1, ge=0, allow_inf_nan=False, description="its weight λ at the end; 0 for none")
+    dreg_start: float = Field(0.0, ge=0, allow_inf_nan=False, description="its weight λ at the start")
+    dreg_schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how λ moves between them")
+    dreg_ramp: Annotated[tuple[float, float], AfterValidator(_increasing_shares)] = Field(
+        (0.0, 0.5), description="where it moves, as shares of the training"
+    )
+
+    epochs: int = Field(40, ge=1, description="passes over the training rows")
+    batch_size: int = Field(128, ge=1, description="rows a step")
+    learning_rate: float = Field(2e-3, gt=0, allow_inf_nan=False, description="of AdamW, at its peak")
+    weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
+    seed: int = Field(0, ge=0, lt=2**32, description="of the split, the weights and the order of the rows")
+    test_share: float = Field(0.2, gt=0, lt=0.5, description="rows kept for the test, where none are published")
+    calibration_share: float = Field(
+        0.2, gt=0, lt=0.5, description="rows kept to calibrate the gradient norm, 5,000 at most"
+    )
+    baseline: bool = Field(True, description="also train a ReLU network of the same widths, to compare with")
+
+    def data_folder(self) -> Path | None:
+        """The folder of `data`, or of the environment; None where data sets are to be fetched."""
+        folder = self.data or os.environ.get(DATA_VARIABLE)
+        return Path(folder) if folder else None

@@ -1,0 +1,1 @@
+"""Where tables come from: a file a source."""

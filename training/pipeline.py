@@ -1,0 +1,214 @@
+"""The whole way from a table to a bundle: split, train, export, calibrate, evaluate, write."""
+
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model import bundle
+from model.export import export
+from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
+from model.manifest import Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
+from model.network import CRNetwork, Standardisation
+from model.outputs import Task
+from training.baseline import ReLUNetwork
+from training.config import FitConfig
+from training.data.table import Split, Table, split
+from training.evaluate import ask_graph, ask_network, calibrate, evaluate
+from training.fit import Epoch, fit
+
+PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-learn", "chainzrule")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A bundle on disk and what it holds."""
+
+    path: Path
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class _Scaling:
+    """What the training rows say of each feature; [features] each."""
+
+    mean: list[float]
+    scale: list[float]
+    minimum: list[float]
+    maximum: list[float]
+
+
+def train(
+    config: FitConfig, table: Table, on_epoch: Callable[[str, Epoch], None] = lambda network, epoch: None
+) -> Result:
+    """Train a network on a table and write its bundle into `config.repository`.
+
+    Args:
+        config: the settings.
+        table: what to train on.
+        on_epoch: told of each epoch of the networks "ChainzRule" and, with a baseline, "ReLU".
+
+    Returns:
+        The written bundle. Nothing is written if anything fails before.
+
+    Raises:
+        DataError: the table has too few rows.
+        DivergenceError: training diverged.
+        model.errors.ArchitectureError: the settings describe no network.
+        model.errors.BundleError: the repository cannot be written.
+    """
+    parts = split(table, test_share=config.test_share, calibration_share=config.calibration_share, seed=config.seed)
+    scaling = _scaling(table, parts)
+    x, y = torch.from_numpy(table.x[parts.training]), torch.from_numpy(table.y[parts.training])
+
+    torch.manual_seed(config.seed)
+    network = CRNetwork(
+        Standardisation(scaling.mean, scaling.scale),
+        config.hidden,
+        _head(table, y),
+        degree=config.degree,
+        bound=config.bound,
+    )
+    start = time.monotonic()
+    fit(network, x, y, config, lambda epoch: on_epoch("ChainzRule", epoch))
+    seconds = time.monotonic() - start
+    model = export(network, scaling.minimum, scaling.maximum)
+    layers = len(config.hidden)
+    calibration = calibrate(ask_graph(model, table, parts.calibration, layers))
+    evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
+    baseline = _baseline(config, table, parts, scaling, x, y, on_epoch) if config.baseline else None
+
+    name = config.name or table.name
+    provenance = _provenance(config, table, parts, seconds)
+
+    def describe(version: int, digests: Mapping[str, str]) -> Manifest:
+        return Manifest(
+            name=name,
+            version=version,
+            task=table.task,
+            features=_features(table, scaling),
+            target=Target(name=table.target, classes=table.classes),
+            architecture=Architecture(
+                hidden=config.hidden, degree=config.degree, bound=config.bound, parameters=network.parameter_count()
+            ),
+            provenance=provenance,
+            evaluation=evaluation,
+            baseline=baseline,
+            calibration=calibration,
+            files=dict(digests),
+        )
+
+    path = bundle.write(config.repository, name, describe, {bundle.MODEL_FILE: model.SerializeToString()})
+    return Result(path, bundle.read(path).manifest)
+
+
+def _scaling(table: Table, parts: Split) -> _Scaling:
+    """μ, σ and range of the training rows; of all features together where they share a unit."""
+    x = table.x[parts.training].astype(np.float64)
+    features = x.shape[1]
+    mean, scale, minimum, maximum = x.mean(axis=0), x.std(axis=0), x.min(axis=0), x.max(axis=0)
+    if table.common_unit:
+        mean, scale = np.full(features, x.mean()), np.full(features, x.std())
+        least, greatest = table.common_range or (x.min(), x.max())
+        minimum, maximum = np.full(features, least), np.full(features, greatest)
+    scale = np.where(scale > 0, scale, 1.0)
+    return _Scaling(*(figures.astype(np.float32).tolist() for figures in (mean, scale, minimum, maximum)))
+
+
+def _head(table: Table, y: Tensor) -> Head:
+    match table.task:
+        case Task.CLASSIFICATION:
+            return ClassificationHead(len(table.classes))
+        case Task.ORDINAL:
+            return OrdinalHead(len(table.classes))
+        case Task.REGRESSION:
+            deviation = float(y.double().std())
+            return RegressionHead(float(y.double().mean()), deviation if deviation > 0 else 1.0)
+
+
+def _baseline(
+    config: FitConfig,
+    table: Table,
+    parts: Split,
+    scaling: _Scaling,
+    x: Tensor,
+    y: Tensor,
+    on_epoch: Callable[[str, Epoch], None],
+) -> Evaluation:
+    torch.manual_seed(config.seed)
+    network = ReLUNetwork(Standardisation(scaling.mean, scaling.scale), config.hidden, _head(table, y))
+    fit(network, x, y, config, lambda epoch: on_epoch("ReLU", epoch))
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return evaluate(ask_network(network, table, parts.test), table, parts.test, parameters)
+
+
+def _features(table: Table, scaling: _Scaling) -> tuple[Feature, ...]:
+    return tuple(
+        Feature(
+            name=name,
+            unit=table.common_unit,
+            minimum=scaling.minimum[k],
+            maximum=scaling.maximum[k],
+            mean=scaling.mean[k],
+            scale=scaling.scale[k],
+        )
+        for k, name in enumerate(table.features)
+    )
+
+
+def _provenance(config: FitConfig, table: Table, parts: Split, seconds: float) -> Provenance:
+    return Provenance(
+        dataset=table.name,
+        dataset_sha256=table.sha256(),
+        rows=Rows(training=len(parts.training), calibration=len(parts.calibration), test=len(parts.test)),
+        seed=config.seed,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        dreg=Dreg(
+            form=config.dreg,
+            schedule=config.dreg_schedule,
+            start_weight=config.dreg_start,
+            end_weight=config.dreg_weight,
+            ramp=config.dreg_ramp,
+        ),
+        packages={"python": platform.python_version(), **_package_versions()},
+        source_revision=_source_revision(),
+        created=datetime.now(UTC),
+        training_seconds=round(seconds, 3),
+    )
+
+
+def _package_versions() -> dict[str, str]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _source_revision() -> str | None:
+    """The commit of this very checkout; None when the package is installed elsewhere, or git is not there."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,80 @@
+"""What a training run shows: a bar with the time left on a terminal, a line every tenth of the run elsewhere."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+
+from model.manifest import Evaluation, Manifest
+from training.fit import Epoch
+
+LINES_PER_RUN = 10
+
+
+class TrainingProgress:
+    """Shows each network's epochs; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        """Show on `console`."""
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description:<11}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def epoch(self, network: str, epoch: Epoch) -> None:
+        """Show that an epoch of a network has ended."""
+        figures = f"loss {epoch.loss:.4f}"
+        if epoch.penalty:
+            figures += f"  DREG {epoch.penalty:.3f} × λ {epoch.weight:.3g}"
+        if not self._console.is_terminal:
+            if epoch.number * LINES_PER_RUN // epoch.of > (epoch.number - 1) * LINES_PER_RUN // epoch.of:
+                self._console.print(f"{network} epoch {epoch.number}/{epoch.of}  {figures}")
+            return
+        if network not in self._tasks:
+            self._tasks[network] = self._bar.add_task(network, total=epoch.of, figures=figures)
+        self._bar.update(self._tasks[network], completed=epoch.number, figures=figures)
+
+
+def summary(manifest: Manifest) -> Grid:
+    """The test figures of a model, beside the baseline's."""
+    grid = Grid(title=f"{manifest.name} version {manifest.version}, {manifest.evaluation.gradient_norm.rows} test rows")
+    grid.add_column("")
+    grid.add_column("ChainzRule", justify="right")
+    networks = [manifest.evaluation]
+    if manifest.baseline:
+        grid.add_column("ReLU, same widths", justify="right")
+        networks.append(manifest.baseline)
+    for metric in manifest.evaluation.metrics:
+        grid.add_row(metric.replace("_", " "), *(f"{network.metrics[metric]:.4f}" for network in networks))
+    for label, figures in _norm_figures(networks).items():
+        grid.add_row(f"gradient norm, {label}", *figures)
+    grid.add_row("parameters", *(f"{network.parameters:,}" for network in networks))
+    return grid
+
+
+def _norm_figures(networks: list[Evaluation]) -> dict[str, list[str]]:
+    norms = [network.gradient_norm for network in networks]
+    return {
+        "mean": [f"{norm.mean:.3f}" for norm in norms],
+        "p99": [f"{norm.p99:.3f}" for norm in norms],
+        "maximum": [f"{norm.maximum:.3f}" for norm in norms],
+        "tail ratio p99 / mean": ["–" if norm.tail_ratio is None else f"{norm.tail_ratio:.3f}" for norm in norms],
+    }
