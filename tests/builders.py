@@ -187,9 +187,7 @@ def make_evaluation(task: Task, outputs: Mapping[str, Values], *, parameters: in
         metrics = {"accuracy": float(right.mean()), "expected_calibration_error": float(sum(gaps) / len(target))}
         if task is Task.ORDINAL:
             metrics["mean_absolute_error"] = float(np.abs(outputs["expected_level"] - target).mean())
-    return Evaluation(
-        metrics=metrics, gradient_norm=make_distribution(outputs["gradient_norm"]), parameters=parameters
-    )
+    return Evaluation(metrics=metrics, gradient_norm=make_distribution(outputs["gradient_norm"]), parameters=parameters)
 
 
 def make_manifest(
@@ -216,9 +214,7 @@ def make_manifest(
     evaluation = run_session(session, make_rows(network, TEST_ROWS, seed=seed + 2))
     task = network.head.task
     standardisation = network.standardisation
-    columns = zip(
-        *training_range(network), standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True
-    )
+    columns = zip(*training_range(network), standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
     layers = network.polynomial_layers()
     parameters = network.parameter_count()
     return Manifest(

@@ -66,7 +66,7 @@ def reported_scores(network: CRNetwork) -> Function:
 
 def expected_level(thresholds: Tensor, score: Tensor) -> Tensor:
     """Σ_k k P(level = k) of one score, with every probability written out."""
-    exceeds = 1 / (1 + torch.exp(thresholds - score))
+    exceeds = torch.nn.functional.logsigmoid(score - thresholds).exp()  # autograd of `sigmoid` cancels in its tail
     edges = torch.cat((torch.ones_like(exceeds[:1]), exceeds, torch.zeros_like(exceeds[:1])))
     return (torch.arange(len(thresholds) + 1) * (edges[:-1] - edges[1:])).sum()
 
@@ -87,6 +87,11 @@ def margin(network: CRNetwork) -> Function:
         return ordered[0] - ordered[1]
 
     return difference
+
+
+def entry(function: Function, k: int) -> Function:
+    """The k-th entry of a function's result."""
+    return lambda row: function(row)[k]
 
 
 def hidden(network: CRNetwork, layer: int) -> Function:
@@ -138,7 +143,7 @@ def relative_error(expected: Tensor, actual: Tensor) -> float:
 def away_from_kinks(network: CRNetwork, x: Tensor, distance: float = 1e-4) -> bool:
     """Whether no pre-activation lies so near its bound that finite differences would straddle it."""
     gaps = [
-        (z.abs() - layer.activation.bound).abs().min()
+        (z.detach().abs() - layer.activation.bound).abs().min()
         for layer, z in zip(network.polynomial_layers(), network.trace(x).preactivations, strict=True)
         if layer.activation.bound is not None
     ]

@@ -48,9 +48,7 @@ def test_local_agrees_with_each_layer_by_itself(
 
 @pytest.mark.parametrize("batch", [1, 7])
 @each_network
-def test_accumulated_agrees_with_jacrev(
-    hidden: tuple[int, ...], degree: int, bound: float | None, batch: int
-) -> None:
+def test_accumulated_agrees_with_jacrev(hidden: tuple[int, ...], degree: int, bound: float | None, batch: int) -> None:
     """R is the sum of the squared norms of ∂h_l/∂x̂, over the layers' widths."""
     network = make_network(hidden=hidden, degree=degree, bound=bound, seed=3).double()
     x = oracles.exact_rows(network, batch, seed=4)

@@ -66,21 +66,27 @@ def torch_report(network: CRNetwork, rows: Values) -> dict[str, Values]:
 def errors(expected: dict[str, Values], actual: dict[str, Values]) -> dict[str, float]:
     """The greatest error of each output over the rows.
 
-    Relative to the row's norm for gradients, norms, the Jacobian, logits and values, relative to the logits' norm for
-    the margin (their difference), and absolute for shares, probabilities and levels.
+    Relative to the row's norm for gradients, norms and the Jacobian (down to 10⁻¹⁵: the squares inside a norm underflow
+    some way below); to that norm or 1 for logits and values, which are sums that may cancel, and for the margin, their
+    difference; else absolute.
     """
 
     def size(values: Values) -> Values:
         return np.linalg.norm(values.reshape(len(values), -1).astype(np.float64), axis=1)
 
-    scales = {name: size(values) for name, values in expected.items()}
-    for name in ("out_of_range", "hidden_out_of_range", "probabilities", "expected_level"):
-        if name in scales:
-            scales[name] = np.ones(1)
-    if "margin" in scales:
-        scales["margin"] = scales["logits"]
+    def scale(name: str) -> Values | float:
+        match name:
+            case "out_of_range" | "hidden_out_of_range" | "probabilities" | "expected_level":
+                return 1.0
+            case "logits" | "value":
+                return np.maximum(size(expected[name]), 1.0)
+            case "margin":
+                return np.maximum(size(expected["logits"]), 1.0)
+            case _:
+                return np.maximum(size(expected[name]), 1e-15)
+
     return {
-        name: float((size(actual[name].astype(np.float64) - values) / scales[name]).max())
+        name: float((size(actual[name].astype(np.float64) - values) / scale(name)).max())
         for name, values in expected.items()
     }
 
@@ -116,24 +122,30 @@ def test_onnx_runtime_agrees_with_torch_for_each_polynomial(
         rows = make_rows(network, 64, seed=seed, spread=spread)
         actual = run_graph(export_network(network), rows)
         assert_agree(torch_report(network, rows), actual)
-        assert (bound is None) == (actual["hidden_out_of_range"].max() == 0.0) or bound == 3.0
         assert 0.0 < actual["out_of_range"].max()
+        if bound is None:
+            assert 0.0 == actual["hidden_out_of_range"].max()
+        if bound == 1.0:
+            assert 0.0 < actual["hidden_out_of_range"].max() <= 1.0
 
 
-@pytest.mark.parametrize("batch", BATCHES)
+@one_of_each_task
 @pytest.mark.parametrize(("features", "hidden"), SHAPES)
-def test_norms_agree_with_the_gradients_beside_them(features: int, hidden: tuple[int, ...], batch: int) -> None:
-    """`gradient_norm`, taken through the factor, is the norm of the `gradient` that the same graph gives."""
-    network = make_network(features=features, hidden=hidden, seed=features)
-    outputs = run_graph(export_network(network), make_rows(network, batch, seed=batch))
-    expected = np.linalg.norm(outputs["gradient"].astype(np.float64), axis=1)
-    np.testing.assert_allclose(outputs["gradient_norm"], expected, rtol=1e-5)
-    rows = np.arange(batch)
-    order = outputs["logits"].argsort(axis=1)
-    difference = outputs["jacobian"][rows, order[:, -1]] - outputs["jacobian"][rows, order[:, -2]]
-    np.testing.assert_allclose(
-        outputs["margin_gradient_norm"], np.linalg.norm(difference.astype(np.float64), axis=1), rtol=1e-4
-    )
+def test_norms_agree_with_the_gradients_beside_them(
+    features: int, hidden: tuple[int, ...], task: Task, targets: int
+) -> None:
+    """Norms, taken through the factor, are those of the `gradient` and the `jacobian` that the same graph gives."""
+    network = make_network(task, features=features, hidden=hidden, targets=targets, seed=features)
+    session = make_session(export_network(network))
+    for batch in BATCHES:
+        outputs = run_session(session, make_rows(network, batch, seed=batch))
+        expected = np.linalg.norm(outputs["gradient"].astype(np.float64), axis=1)
+        np.testing.assert_allclose(outputs["gradient_norm"], expected, rtol=1e-5)
+        if task is Task.CLASSIFICATION:
+            rows, order = np.arange(batch), outputs["logits"].argsort(axis=1)
+            difference = outputs["jacobian"][rows, order[:, -1]] - outputs["jacobian"][rows, order[:, -2]]
+            expected = np.linalg.norm(difference.astype(np.float64), axis=1)
+            np.testing.assert_allclose(outputs["margin_gradient_norm"], expected, rtol=1e-4)
 
 
 @one_of_each_task
@@ -154,7 +166,7 @@ def test_graph_is_a_checked_document(task: Task, targets: int) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert (17, 8) == (OPSET, IR_VERSION)
     assert [("", 17)] == [(opset.domain, opset.version) for opset in model.opset_import]
-    assert model.ir_version == 8
+    assert 8 == model.ir_version
     assert {""} == {node.domain for node in model.graph.node}
     assert set() == {"Shape", "Size", "Loop", "If", "Scan"} & {node.op_type for node in model.graph.node}
 
@@ -228,7 +240,7 @@ def test_far_inputs_stay_finite_flagged_and_linear(
     )
     for outputs in (near, far, further):
         assert all(np.isfinite(values).all() for values in outputs.values())
-        assert 0.9 <= outputs["out_of_range"].min()
+        assert 0.5 <= outputs["out_of_range"].min()
         assert 0.5 <= outputs["hidden_out_of_range"].min()
     growth = np.linalg.norm(further["prediction"], axis=1) / np.linalg.norm(far["prediction"], axis=1)
     assert growth.max() <= 2.01

@@ -37,8 +37,11 @@ def make_activation(degree: int, bound: float | None, *, units: int = 4, seed: i
 def second_derivative_size(activation: PolynomialActivation, radius: float) -> Tensor:
     """An upper bound of |p″| of each unit on [−radius, radius]."""
     return sum(
-        (k * (k - 1) * radius ** (k - 2) * coefficient.detach().abs()
-         for k, coefficient in enumerate(activation.coefficients) if k >= 2),
+        (
+            k * (k - 1) * radius ** (k - 2) * coefficient.detach().abs()
+            for k, coefficient in enumerate(activation.coefficients)
+            if k >= 2
+        ),
         start=torch.zeros(activation.coefficients.shape[1], dtype=torch.float64),
     )
 

@@ -50,10 +50,8 @@ def test_gradients_agree_with_jacrev(
 ) -> None:
     """The gradients of s and of the margin, and the Jacobian, are what jacrev finds, to 10⁻⁹ of each row's norm."""
     for seed, batch in ((0, 1), (1, 7)):
-        network = make_network(
-            task, hidden=hidden, degree=degree, bound=bound, targets=targets, seed=seed
-        ).double()
-        x = oracles.exact_rows(network, batch, seed=seed, spread=1.5)
+        network = make_network(task, hidden=hidden, degree=degree, bound=bound, targets=targets, seed=seed).double()
+        x = oracles.exact_rows(network, batch, seed=seed)
         standardised = oracles.standardise(network, x)
         actual = gradients_of(network, x)
         functions = [oracles.explained(network)]
@@ -78,15 +76,17 @@ def test_gradients_agree_with_jacrev_over_a_batch(task: Task, targets: int) -> N
 @each_polynomial
 @each_head
 def test_gradients_agree_with_finite_differences(task: Task, targets: int, degree: int, bound: float | None) -> None:
-    """The gradients are the slopes of s and of the margin as the network itself computes them."""
+    """The gradients and each row of the Jacobian are the slopes of what the network itself computes."""
     network = make_network(task, degree=degree, bound=bound, targets=targets, seed=3).double()
     x = oracles.exact_rows(network, 7, seed=3)
     standardised = oracles.standardise(network, x)
     assert oracles.away_from_kinks(network, x)
-    actual = gradients_of(network, x)
+    actual = torch.cat((gradients_of(network, x), jacobian(network, network.trace(x)).detach()), dim=1)
     functions = [oracles.explained(network)]
     if task is Task.CLASSIFICATION:
         functions.append(oracles.margin(network))
+    functions += [oracles.entry(oracles.reported_scores(network), k) for k in range(network.head.scores)]
+    assert (7, len(functions), 5) == actual.shape
     for k, function in enumerate(functions):
         expected = oracles.central_differences(function, standardised, step=1e-5)
         # Truncation is step² s‴/6, about 10⁻¹⁰ times a third derivative of up to some thousands (degree 5, no bound);

@@ -1,0 +1,34 @@
+"""`chainzrule-serve`: the service, on the command line."""
+
+import logging
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+from pydantic_settings import CliApp
+
+from service.app import create_app
+from service.errors import ServiceError
+from service.settings import Settings
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; exits with 2 and one message a problem where the settings are at fault."""
+    try:
+        settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        app = create_app(settings)
+    except ValidationError as error:
+        for problem in error.errors():
+            setting = ".".join(map(str, problem["loc"]))
+            message = f"{setting}: {problem['msg']}, got {problem['input']!r}" if setting else problem["msg"]
+            print(f"chainzrule-serve: {message}", file=sys.stderr)
+        sys.exit(2)
+    except ServiceError as error:
+        print(f"chainzrule-serve: {error}", file=sys.stderr)
+        sys.exit(2)
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+
+
+if __name__ == "__main__":
+    main()

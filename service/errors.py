@@ -1,0 +1,42 @@
+"""Errors that the `service` package raises. None knows HTTP: `problems` gives each its status and type."""
+
+from dataclasses import dataclass
+
+
+class ServiceError(Exception):
+    """Base of every error of this package."""
+
+
+class StartError(ServiceError):
+    """The service cannot start as it was told to."""
+
+
+class UnknownModelError(ServiceError):
+    """No such model, or no such version of it, is served."""
+
+
+class MalformedBodyError(ServiceError):
+    """A body is not JSON."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a request, as JSON pointer tokens and a message."""
+
+    where: str
+    """A JSON pointer (RFC 6901) into the body."""
+    message: str
+    """What was expected and what came."""
+
+
+class InvalidInputError(ServiceError):
+    """A request is JSON, but not what the call or the model takes."""
+
+    def __init__(self, message: str, faults: tuple[Fault, ...] = ()) -> None:
+        """`faults` lists single ones, where there is more to say than the message does."""
+        super().__init__(message)
+        self.faults = faults
+
+
+class NonFiniteOutputError(ServiceError):
+    """The model computed NaN or infinity for a row: its input lies where the network overflows."""

@@ -1,0 +1,135 @@
+"""From the numbers of a request to the model's input: float32 rows, or a message that says what was wrong with them."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.manifest import Manifest
+from service.errors import Fault, InvalidInputError
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+FAULTS_AT_MOST = 10
+NAMES_AT_MOST = 5
+
+
+def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/instances") -> NDArray[np.float32]:
+    """Convert rows, each a list in the order of the features or an object by their names.
+
+    Args:
+        instances: rows as decoded from JSON.
+        manifest: of the model that takes them.
+        where: JSON pointer of the rows, for messages.
+
+    Returns:
+        [batch, features], contiguous.
+
+    Raises:
+        InvalidInputError: there is no row, or one is not what the model takes. It names at most FAULTS_AT_MOST faults.
+    """
+    if not instances:
+        raise InvalidInputError(f"{where}: expected at least one row, got none")
+    names = [feature.name for feature in manifest.features]
+    faults: list[Fault] = []
+    rows: list[Sequence[Any]] = []
+    for number, instance in enumerate(instances):
+        row = _values(instance, names, f"{where}/{number}", faults)
+        if row is not None:
+            rows.append(row)
+        if len(faults) >= FAULTS_AT_MOST:
+            break
+    if not faults:
+        array = _fast(rows)
+        if array is not None:
+            return array
+        for number, (instance, row) in enumerate(zip(instances, rows, strict=True)):
+            keys = [_pointer(name) for name in names] if isinstance(instance, dict) else list(map(str, range(len(row))))
+            for key, name, value in zip(keys, names, row, strict=True):
+                message = _number_fault(value)
+                if message:
+                    faults.append(Fault(f"{where}/{number}/{key}", f"feature {name!r}: {message}"))
+                if len(faults) >= FAULTS_AT_MOST:
+                    break
+    raise _invalid(faults)
+
+
+def _values(instance: Any, names: list[str], where: str, faults: list[Fault]) -> Sequence[Any] | None:
+    """One row in the order of the features, numbers unchecked; None, with a fault, where it has not their shape."""
+    if isinstance(instance, list):
+        if len(instance) == len(names):
+            return instance
+        faults.append(Fault(where, f"expected {len(names)} numbers, one a feature, got {len(instance)}"))
+        return None
+    if not isinstance(instance, dict):
+        faults.append(
+            Fault(
+                where, f"expected a list of {len(names)} numbers, or an object by feature name, got {_kind(instance)}"
+            )
+        )
+        return None
+    missing = [name for name in names if name not in instance]
+    unknown = [key for key in instance if key not in names] if len(instance) != len(names) or missing else []
+    if missing:
+        faults.append(Fault(where, f"expected a value of every feature, got none of {_listed(missing)}"))
+    for key in unknown[:NAMES_AT_MOST]:
+        close = get_close_matches(key, names, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        faults.append(Fault(f"{where}/{_pointer(key)}", f"expected the name of a feature, got {key!r}{hint}"))
+    if missing or unknown:
+        return None
+    return [instance[name] for name in names]
+
+
+def _fast(rows: list[Sequence[Any]]) -> NDArray[np.float32] | None:
+    """All rows at once, if every value is a number within float32."""
+    if not set(map(type, chain.from_iterable(rows))) <= {float, int}:
+        return None
+    return narrow(np.array(rows, dtype=np.float64))
+
+
+def narrow(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
+    """Cast to float32, or None where a value is NaN, infinite or beyond float32."""
+    if not (np.abs(values) <= FLOAT32_MAX).all():  # false for NaN too
+        return None
+    return values.astype(np.float32)
+
+
+def _number_fault(value: Any) -> str | None:
+    if type(value) not in {float, int}:
+        return f"expected a number, got {_kind(value)}"
+    if not abs(value) <= FLOAT32_MAX:
+        return f"expected a number within ±{FLOAT32_MAX:.4g} (float32), got {value:.4g}"
+    return None
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null (this model takes no missing values)"
+        case bool():
+            return str(value).lower()
+        case str():
+            return f"the string {value[:40]!r}" + ("…" if len(value) > 40 else "")
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+    return f"{value!r}"[:40]
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:NAMES_AT_MOST])
+    return shown if len(names) <= NAMES_AT_MOST else f"{shown} and {len(names) - NAMES_AT_MOST} more"
+
+
+def _pointer(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _invalid(faults: list[Fault]) -> InvalidInputError:
+    first = faults[0]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return InvalidInputError(f"{first.where}: {first.message}{more}", tuple(faults))

@@ -1,0 +1,42 @@
+"""`GET /v1/models`: what is served, on what, and what was refused."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+
+from service.dependencies import RepositoryDep, RuntimeDep
+from service.problems import problem_responses
+from service.schemas import ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("", summary="What is served")
+async def models(repository: RepositoryDep, runtime: RuntimeDep) -> ModelList:
+    """Every version of every model, what was refused and why, and what predictions really run on."""
+    served = [model for name in repository.names() for model in repository.versions(name).values()]
+    return ModelList(
+        models=[
+            ModelSummary(
+                name=model.manifest.name,
+                version=model.manifest.version,
+                task=model.manifest.task,
+                features=len(model.manifest.features),
+                classes=list(model.manifest.target.classes),
+                digest=model.digest,
+                elevated_above=model.judge.elevated,
+                critical_above=model.judge.critical,
+            )
+            for model in served
+        ],
+        refused=[RefusedBundle(**asdict(refused)) for refused in repository.refused],
+        execution=ExecutionReport(**asdict(runtime.execution)),
+    )
+
+
+@router.get("/{name}", summary="A model with its manifest", responses=problem_responses(404, 422))
+@router.get("/{name}/versions/{version}", summary="A version with its manifest", responses=problem_responses(404, 422))
+async def model(name: str, repository: RepositoryDep, version: str | None = None) -> ModelDetail:
+    """Features, training, evaluation and calibration of a model; its highest version where none is named."""
+    served = repository.get(name, version)
+    return ModelDetail(digest=served.digest, versions=list(repository.versions(name)), manifest=served.manifest)

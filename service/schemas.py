@@ -1,0 +1,132 @@
+"""The bodies of `/v1`, as OpenAPI shows them. Answers are encoded straight from arrays; tests hold them to these."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.manifest import Manifest
+from model.outputs import Task
+from service.problems import Problem
+from service.sensitivity import Verdict
+from service.settings import Device
+
+
+class PredictRequest(BaseModel):
+    """Rows to predict, raw as they were measured: standardisation is part of the model."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    instances: list[Any] = Field(
+        description="Rows: each a list of numbers in the order of the model's features, or an object by feature name.",
+        examples=[[[17.99, 10.38, 122.8], {"mean radius": 17.99, "mean texture": 10.38, "mean perimeter": 122.8}]],
+    )
+    sensitivity: bool = Field(True, description="False: the prediction alone, at its own cost.")
+    top_features: Annotated[int, Field(ge=0)] = Field(
+        0, description="How many of the features with the steepest gradient to name for each row."
+    )
+
+
+class FeatureGradient(BaseModel):
+    """One entry of the gradient of the explained scalar."""
+
+    feature: str
+    gradient: float = Field(description="Change of the explained scalar per training standard deviation.")
+    gradient_raw: float = Field(description="The same per unit of the feature as it was sent.")
+
+
+class Sensitivity(BaseModel):
+    """How steep the model is at this very input. A point figure: it holds there, and proves nothing beside it."""
+
+    gradient_norm: float = Field(
+        description="‖∇s‖₂ by the standardised input; s: the predicted class's logit, the expected level or value."
+    )
+    percentile: float = Field(description="Where that lies in the calibration set, 0 to 100.")
+    verdict: Verdict = Field(
+        description="nominal, elevated (above p95 of the calibration set) or critical (above p99, or out of range). "
+        "It says where the row lies among the calibration rows, and no more."
+    )
+    out_of_range: bool = Field(description="The model was not trained where this row lies.")
+    features_out_of_range: list[str] = Field(description="Features outside the training range, ten at most.")
+    features_out_of_range_share: float = Field(description="Share of the features outside the training range.")
+    hidden_out_of_range_share: float = Field(
+        description="Share of the hidden units beyond the bound of their polynomial; more than in any calibration row "
+        "makes the row out of range."
+    )
+    layer_derivatives: list[float] = Field(description="‖diag(p′(z)) W‖_F of each hidden layer.")
+    margin: float | None = Field(None, description="Classification: the predicted class's logit less the runner-up's.")
+    margin_gradient_norm: float | None = Field(None, description="Classification: ‖∇ margin‖₂.")
+    first_order_distance_estimate: float | None = Field(
+        None,
+        description="Classification: margin / ‖∇ margin‖₂, an ESTIMATE of the distance to the decision boundary in "
+        "training standard deviations. It is not a bound; the boundary may be nearer. Null where the gradient is zero.",
+    )
+    top_features: list[FeatureGradient] | None = Field(None, description="The steepest features, if asked for.")
+
+
+class Prediction(BaseModel):
+    """What the model says of one row, and how sensitive that is; an error instead where it overflows."""
+
+    label: str | None = Field(None, description="Classification and ordinal: the most probable class or level.")
+    probability: float | None = Field(None, description="Classification and ordinal: its probability.")
+    probabilities: dict[str, float] | None = None
+    expected_level: float | None = Field(None, description="Ordinal: the mean level, counted from 0.")
+    value: float | None = Field(None, description="Regression: the value, in the target's units.")
+    sensitivity: Sensitivity | None = None
+    error: Problem | None = None
+
+
+class PredictResponse(BaseModel):
+    """One prediction a row, in the order of the rows."""
+
+    model: str
+    version: int
+    request_id: str
+    predictions: list[Prediction]
+
+
+class ModelSummary(BaseModel):
+    """One version of a model that is served."""
+
+    name: str
+    version: int
+    task: Task
+    features: int
+    classes: list[str]
+    digest: str = Field(description="SHA-256 of the bundle's manifest, which holds that of its graph.")
+    elevated_above: float = Field(description="Gradient norm above which a row is elevated.")
+    critical_above: float = Field(description="Gradient norm above which a row is critical.")
+
+
+class RefusedBundle(BaseModel):
+    """A bundle of the repository that is not served."""
+
+    name: str
+    version: str
+    reason: str
+
+
+class ExecutionReport(BaseModel):
+    """What predictions really run on."""
+
+    provider: str = Field(examples=["CPUExecutionProvider"])
+    requested: Device
+    reason: str | None = Field(description="Why it is not CUDA, where `auto` looked for it.")
+    runtime: str
+    threads: int
+    tf32: bool
+
+
+class ModelList(BaseModel):
+    """What is served, what was refused, and what it runs on."""
+
+    models: list[ModelSummary]
+    refused: list[RefusedBundle]
+    execution: ExecutionReport
+
+
+class ModelDetail(BaseModel):
+    """One version of a model with its whole manifest."""
+
+    digest: str
+    versions: list[int] = Field(description="Every version of this model that is served.")
+    manifest: Manifest

@@ -1,0 +1,97 @@
+"""From numbers to a judgement: where a row's sensitivity lies among the calibration rows, and what that is called.
+
+Pure: no HTTP, no sessions. Everything here is local and an estimate: a gradient norm holds at the point, and a row that
+is called nominal is one whose gradient norm is usual, no more. It is not a proof that the prediction is stable.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.manifest import Manifest
+
+
+class Verdict(StrEnum):
+    """Where a row lies among the calibration rows."""
+
+    NOMINAL = "nominal"
+    ELEVATED = "elevated"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is made of a batch's figures; every array has one element a row."""
+
+    percentile: NDArray[np.float64]
+    """Of the gradient norm in the calibration set, 0 to 100."""
+    out_of_range: NDArray[np.bool_]
+    """A feature lies outside the training range, or more hidden units beyond their bound than ever in calibration."""
+    verdict: list[Verdict]
+    first_order_distance: NDArray[np.float32] | None
+    """margin / margin_gradient_norm, an estimate of the distance to the decision boundary in standardised units:
+    infinite where the margin's gradient is zero. None where there are no classes."""
+
+
+class Judge:
+    """Judges the rows of one model by its calibration."""
+
+    def __init__(self, manifest: Manifest, elevated_percentile: float, critical_percentile: float) -> None:
+        """Take the thresholds from the calibration set, at two percentiles of 0 to 100."""
+        levels, norms = manifest.calibration.curve()
+        self._percentiles = 100 * np.array(levels)
+        self._norms = np.array(norms)
+        self._hidden_maximum = np.float32(manifest.calibration.hidden_out_of_range_maximum)
+        self._minimum = np.array([feature.minimum for feature in manifest.features], np.float32)
+        self._maximum = np.array([feature.maximum for feature in manifest.features], np.float32)
+        self.elevated = self._norm_at(elevated_percentile)
+        """The gradient norm above which a row is elevated."""
+        self.critical = self._norm_at(critical_percentile)
+        """The gradient norm above which a row is critical."""
+
+    def _norm_at(self, percentile: float) -> float:
+        return float(np.interp(percentile, self._percentiles, self._norms))
+
+    def judge(self, outputs: dict[str, NDArray[np.float32]]) -> Judgement:
+        """Judge the outputs of the `sensitivity` plan."""
+        norms = outputs["gradient_norm"]
+        out_of_range = (outputs["out_of_range"] > 0) | (outputs["hidden_out_of_range"] > self._hidden_maximum)
+        critical = (norms > self.critical) | out_of_range
+        elevated = norms > self.elevated
+        return Judgement(
+            percentile=np.interp(norms, self._norms, self._percentiles),
+            out_of_range=out_of_range,
+            verdict=[
+                Verdict.CRITICAL if is_critical else Verdict.ELEVATED if is_elevated else Verdict.NOMINAL
+                for is_critical, is_elevated in zip(critical.tolist(), elevated.tolist(), strict=True)
+            ],
+            first_order_distance=first_order_distance(outputs),
+        )
+
+    def outside(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which features of which rows lie outside the training range, [batch, features]."""
+        return (x < self._minimum) | (x > self._maximum)
+
+
+def first_order_distance(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """The estimated distance margin / ‖∇ margin‖ in standardised units; None where there is no margin."""
+    if "margin" not in outputs:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(
+            outputs["margin_gradient_norm"] > 0, outputs["margin"] / outputs["margin_gradient_norm"], np.float32(np.inf)
+        )
+
+
+def overflowed_rows(outputs: dict[str, NDArray[np.float32]]) -> list[int]:
+    """The rows that have NaN or infinity in any output."""
+    finite = [np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in outputs.values()]
+    rows: list[int] = np.flatnonzero(~np.logical_and.reduce(finite)).tolist()
+    return rows
+
+
+def steepest(gradient: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """The features of one row with the greatest absolute gradient, steepest first."""
+    return np.argsort(-np.abs(gradient), kind="stable")[:count]
