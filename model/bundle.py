@@ -164,10 +164,10 @@ def _read_file(path: Path) -> bytes:
 def _parse_manifest(path: Path, content: bytes) -> Manifest:
     try:
         document = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected JSON: {error}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:  # true == 1 in Python
         raise BundleError(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}")
     try:
         return Manifest.model_validate_json(content)

@@ -186,8 +186,9 @@ class _Writer:
             )
             return 2, apply("Concat", best, apply("Sub", best, runner_up), axis=1)
         if isinstance(head, OrdinalHead):
-            variance = apply("Mul", "exceeds", apply("Sub", self.graph.constant("one", 1.0), "exceeds"))
-            slope = apply("ReduceSum", variance, self.indices(1), keepdims=1)
+            decay = apply("Exp", apply("Neg", apply("Abs", "logits")))
+            total = apply("Add", self.graph.constant("one", 1.0), decay)
+            slope = apply("ReduceSum", apply("Div", decay, apply("Mul", total, total)), self.indices(1), keepdims=1)
             return 1, apply(
                 "Mul", apply("Unsqueeze", slope, self.indices(1)), self.constant("output/weight_row", weight[None])
             )

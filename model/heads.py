@@ -89,11 +89,11 @@ class OrdinalHead(Head):
         self.steps = nn.Parameter(torch.full((levels - 2,), 0.5413))  # softplus(0.5413) = 1
 
     @property
-    def thresholds(self) -> Float[Tensor, " levels-1"]:
+    def thresholds(self) -> Float[Tensor, " thresholds"]:
         """θ_0 < … < θ_{K−2}."""
         return torch.cat((self.first, self.first + functional.softplus(self.steps).cumsum(0)))
 
-    def cumulative_logits(self, scores: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch levels-1"]:
+    def cumulative_logits(self, scores: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch thresholds"]:
         """f − θ_k for each threshold."""
         return scores - self.thresholds
 
@@ -116,9 +116,12 @@ class OrdinalHead(Head):
         return {"logits": logits, "probabilities": probabilities, "expected_level": exceeds.sum(dim=-1)}
 
     def cotangent(self, scores: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 1"]:
-        """The expected level Σ_k σ(f − θ_k) has the derivative Σ_k σ(1 − σ)."""
-        exceeds = self.cumulative_logits(scores).sigmoid()
-        return (exceeds * (1 - exceeds)).sum(dim=-1)[:, None, None]
+        """The expected level Σ_k σ(a_k), a_k = f − θ_k, has the derivative Σ_k e^−|a_k| / (1 + e^−|a_k|)².
+
+        That is σ(1 − σ) without its cancellation where a level is certain.
+        """
+        decay = torch.exp(-self.cumulative_logits(scores).abs())
+        return (decay / (1 + decay).square()).sum(dim=-1)[:, None, None]
 
 
 class RegressionHead(Head):

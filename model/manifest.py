@@ -4,6 +4,7 @@
 schema would misread a new file; a reader refuses a version that it does not know.
 """
 
+from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
@@ -122,11 +123,16 @@ class Calibration(_Part):
         description="Greatest share of hidden units beyond their bound in any calibration row."
     )
     out_of_range_rows: float = Field(description="Share of calibration rows with a feature outside the training range.")
+    out_of_range_margin: Annotated[float, Field(ge=0)] = Field(
+        description="How far outside the training range the farthest calibration row lies, in training standard "
+        "deviations of the feature; 0 where none does. A row farther out than that is out of range."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         levels, values = [float(level) for level in self.quantiles], list(self.quantiles.values())
-        if not levels or levels != sorted(levels) or not 0 < levels[0] <= levels[-1] < 1:
+        increasing = all(low < high for low, high in pairwise([0.0, *levels, 1.0]))  # false for NaN too
+        if not levels or not increasing:
             raise ValueError("quantiles: expected levels between 0 and 1 in increasing order")
         if values != sorted(values) or values[0] < self.minimum or values[-1] > self.gradient_norm.maximum:
             raise ValueError("quantiles: expected values that do not decrease, from the minimum to the maximum")

@@ -63,7 +63,7 @@ class PolynomialActivation(nn.Module):
             raise ArchitectureError(f"degree: expected a whole number of at least 1, got {degree}")
         if bound is not None and not (math.isfinite(bound) and bound > 0):
             raise ArchitectureError(f"bound: expected a positive finite number or none, got {bound}")
-        self.bound = bound
+        self.bound = None if bound is None else float(bound)
         coefficients = torch.zeros(degree + 1, units)
         coefficients[1] = 1.0
         if degree >= 2:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
 
 from service import problems
@@ -55,16 +56,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await app.state.engine.run(repository.load)
         yield
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="ChainzRule",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
         middleware=[Middleware(RequestIdMiddleware)],
-        max_body_size=settings.max_body_bytes,
     )
     app.state.runtime = runtime
     app.state.repository = repository
+    app.state.max_body_bytes = settings.max_body_bytes
     app.state.engine = Engine(settings.concurrency)
     problems.install(app)
     for module in (health, predictions, models, inference, problem_pages):

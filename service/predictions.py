@@ -60,7 +60,7 @@ def _predictions(manifest: Manifest, outputs: dict[str, NDArray[np.float32]]) ->
 def _sensitivities(
     model: ServedModel, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]
 ) -> list[dict[str, Any]]:
-    judgement = model.judge.judge(outputs)
+    judgement = model.judge.judge(x, outputs)
     outside = _outside(model, x, outputs["out_of_range"])
     sensitivities: list[dict[str, Any]] = [
         {

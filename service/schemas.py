@@ -45,12 +45,14 @@ class Sensitivity(BaseModel):
         description="nominal, elevated (above p95 of the calibration set) or critical (above p99, or out of range). "
         "It says where the row lies among the calibration rows, and no more."
     )
-    out_of_range: bool = Field(description="The model was not trained where this row lies.")
+    out_of_range: bool = Field(
+        description="The model does not know the place where this row lies: a feature is farther outside the training "
+        "range, or more hidden units are beyond the bound of their polynomial, than in any calibration row."
+    )
     features_out_of_range: list[str] = Field(description="Features outside the training range, ten at most.")
     features_out_of_range_share: float = Field(description="Share of the features outside the training range.")
     hidden_out_of_range_share: float = Field(
-        description="Share of the hidden units beyond the bound of their polynomial; more than in any calibration row "
-        "makes the row out of range."
+        description="Share of the hidden units beyond the bound of their polynomial."
     )
     layer_derivatives: list[float] = Field(description="‖diag(p′(z)) W‖_F of each hidden layer.")
     margin: float | None = Field(None, description="Classification: the predicted class's logit less the runner-up's.")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.manifest import Manifest
+from model.ranges import range_excess
 
 
 class Verdict(StrEnum):
@@ -28,7 +29,8 @@ class Judgement:
     percentile: NDArray[np.float64]
     """Of the gradient norm in the calibration set, 0 to 100."""
     out_of_range: NDArray[np.bool_]
-    """A feature lies outside the training range, or more hidden units beyond their bound than ever in calibration."""
+    """A feature lies farther outside the training range, or more hidden units beyond their bound, than in any
+    calibration row."""
     verdict: list[Verdict]
     first_order_distance: NDArray[np.float32] | None
     """margin / margin_gradient_norm, an estimate of the distance to the decision boundary in standardised units:
@@ -44,6 +46,8 @@ class Judge:
         self._percentiles = 100 * np.array(levels)
         self._norms = np.array(norms)
         self._hidden_maximum = np.float32(manifest.calibration.hidden_out_of_range_maximum)
+        self._margin = manifest.calibration.out_of_range_margin
+        self._scale = np.array([feature.scale for feature in manifest.features], np.float32)
         self._minimum = np.array([feature.minimum for feature in manifest.features], np.float32)
         self._maximum = np.array([feature.maximum for feature in manifest.features], np.float32)
         self.elevated = self._norm_at(elevated_percentile)
@@ -54,10 +58,14 @@ class Judge:
     def _norm_at(self, percentile: float) -> float:
         return float(np.interp(percentile, self._percentiles, self._norms))
 
-    def judge(self, outputs: dict[str, NDArray[np.float32]]) -> Judgement:
-        """Judge the outputs of the `sensitivity` plan."""
+    def judge(self, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]) -> Judgement:
+        """Judge rows [batch, features] by the outputs of the `sensitivity` plan."""
         norms = outputs["gradient_norm"]
-        out_of_range = (outputs["out_of_range"] > 0) | (outputs["hidden_out_of_range"] > self._hidden_maximum)
+        out_of_range = outputs["hidden_out_of_range"] > self._hidden_maximum
+        outside = np.flatnonzero(outputs["out_of_range"])
+        if len(outside):
+            excess = range_excess(x[outside], self._minimum, self._maximum, self._scale)
+            out_of_range[outside] |= excess > self._margin
         critical = (norms > self.critical) | out_of_range
         elevated = norms > self.elevated
         return Judgement(

@@ -34,6 +34,7 @@ from model.manifest import (
 )
 from model.network import CRNetwork, Standardisation
 from model.outputs import INPUT, Task
+from model.ranges import range_excess
 
 Values = NDArray[np.float32]
 
@@ -90,10 +91,10 @@ def make_network(
         for layer in network.polynomial_layers():
             layer.bias.normal_(std=0.3)
             for power, coefficient in enumerate(layer.activation.coefficients):
-                coefficient += 0.3 / math.factorial(power) * torch.randn_like(coefficient)
+                coefficient.add_(torch.randn_like(coefficient), alpha=0.3 / math.factorial(power))
         network.output.bias.normal_(std=0.3)
         for parameter in network.head.parameters():
-            parameter += 0.2 * torch.randn_like(parameter)
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return network
 
 
@@ -151,8 +152,8 @@ def make_distribution(values: Values) -> Distribution:
     )
 
 
-def make_calibration(outputs: Mapping[str, Values]) -> Calibration:
-    """The calibration that the outputs of a graph over the calibration rows give."""
+def make_calibration(outputs: Mapping[str, Values], margin: float) -> Calibration:
+    """The calibration that the outputs of a graph over the calibration rows give, and how far out the farthest lies."""
     norms = outputs["gradient_norm"].astype(np.float64)
     return Calibration(
         gradient_norm=make_distribution(outputs["gradient_norm"]),
@@ -163,6 +164,7 @@ def make_calibration(outputs: Mapping[str, Values]) -> Calibration:
         },
         hidden_out_of_range_maximum=float(outputs["hidden_out_of_range"].max()),
         out_of_range_rows=float((outputs["out_of_range"] > 0).mean()),
+        out_of_range_margin=margin,
     )
 
 
@@ -210,11 +212,16 @@ def make_manifest(
         seed: of the calibration and test rows.
     """
     session = make_session(model or export_network(network))
-    calibration = run_session(session, make_rows(network, CALIBRATION_ROWS, seed=seed + 1))
+    calibration_rows = make_rows(network, CALIBRATION_ROWS, seed=seed + 1)
+    calibration = run_session(session, calibration_rows)
     evaluation = run_session(session, make_rows(network, TEST_ROWS, seed=seed + 2))
     task = network.head.task
     standardisation = network.standardisation
-    columns = zip(*training_range(network), standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
+    minimum_maximum = training_range(network)
+    scale = standardisation.scale.numpy()
+    least, greatest = (np.array(values, np.float32) for values in minimum_maximum)
+    margin = range_excess(calibration_rows, least, greatest, scale).max()
+    columns = zip(*minimum_maximum, standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
     layers = network.polynomial_layers()
     parameters = network.parameter_count()
     return Manifest(
@@ -249,7 +256,7 @@ def make_manifest(
         ),
         evaluation=make_evaluation(task, evaluation, parameters=parameters, seed=seed + 3),
         baseline=None,
-        calibration=make_calibration(calibration),
+        calibration=make_calibration(calibration, float(margin)),
         files={MODEL_FILE: "0" * 64} if files is None else dict(files),
     )
 

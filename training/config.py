@@ -3,6 +3,7 @@
 The one module of `training` that reads the environment.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,8 @@ from pydantic_settings import CliPositionalArg
 from model.manifest import Name
 
 DATA_VARIABLE = "CHAINZRULE_DATA"
+EPOCHS_AT_LEAST = 20
+STEPS_AT_LEAST = 2_000
 
 
 def _none_by_name(value: object) -> object:
@@ -58,8 +61,12 @@ class FitConfig(BaseModel):
         (0.0, 0.5), description="where it moves, as shares of the training"
     )
 
-    epochs: int = Field(40, ge=1, description="passes over the training rows")
-    batch_size: int = Field(128, ge=1, description="rows a step")
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="passes over the training rows; by default 20, or more on few rows: 2,000 steps at least",
+    )
+    batch_size: int = Field(64, ge=1, description="rows a step")
     learning_rate: float = Field(2e-3, gt=0, allow_inf_nan=False, description="of AdamW, at its peak")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
     seed: int = Field(0, ge=0, lt=2**32, description="of the split, the weights and the order of the rows")
@@ -68,6 +75,10 @@ class FitConfig(BaseModel):
         0.2, gt=0, lt=0.5, description="rows kept to calibrate the gradient norm, 5,000 at most"
     )
     baseline: bool = Field(True, description="also train a ReLU network of the same widths, to compare with")
+
+    def epochs_for(self, rows: int) -> int:
+        """How many passes over so many training rows."""
+        return self.epochs or max(EPOCHS_AT_LEAST, math.ceil(STEPS_AT_LEAST / math.ceil(rows / self.batch_size)))
 
     def data_folder(self) -> Path | None:
         """The folder of `data`, or of the environment; None where data sets are to be fetched."""

@@ -117,8 +117,13 @@ def evaluate(answers: Answers, table: Table, rows: NDArray[np.int64], parameters
     return Evaluation(metrics=figures, gradient_norm=distribution(answers.gradient_norm), parameters=parameters)
 
 
-def calibrate(answers: Answers) -> Calibration:
-    """Keep the distribution of the gradient norm on rows that training did not see."""
+def calibrate(answers: Answers, excess: NDArray[np.float64]) -> Calibration:
+    """Keep the distribution of the gradient norm on rows that training did not see, and how far out those lie.
+
+    Args:
+        answers: to the calibration rows.
+        excess: `model.ranges.range_excess` of the same rows.
+    """
     norms = answers.gradient_norm
     return Calibration(
         gradient_norm=distribution(norms),
@@ -129,4 +134,5 @@ def calibrate(answers: Answers) -> Calibration:
         },
         hidden_out_of_range_maximum=float(answers.hidden_out_of_range.max()),
         out_of_range_rows=float((answers.out_of_range > 0).mean()),
+        out_of_range_margin=float(excess.max()),
     )

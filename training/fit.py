@@ -57,24 +57,25 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     generator = torch.Generator().manual_seed(config.seed)
+    count = config.epochs_for(len(x))
     steps = math.ceil(len(x) / config.batch_size)
     optimiser = _optimiser(network, config)
     scheduler = OneCycleLR(
         optimiser,
         max_lr=[group["lr"] for group in optimiser.param_groups],
-        total_steps=config.epochs * steps,
+        total_steps=count * steps,
         pct_start=0.1,
     )
     schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, config.dreg_weight, config.dreg_ramp)
     regularised = isinstance(network, CRNetwork) and max(config.dreg_start, config.dreg_weight) > 0
     epochs = []
     network.train()
-    for number in range(1, config.epochs + 1):
+    for number in range(1, count + 1):
         sums = torch.zeros(2)
         weight = 0.0
         for step, rows in enumerate(_batches(len(x), config.batch_size, generator)):
             if isinstance(network, CRNetwork) and regularised:
-                weight = schedule(((number - 1) * steps + step) / max(config.epochs * steps - 1, 1))
+                weight = schedule(((number - 1) * steps + step) / max(count * steps - 1, 1))
                 trace = network.trace(x[rows])
                 penalty = _penalty(network, trace, config, generator)
                 loss = network.head.loss(trace.scores, y[rows])
@@ -88,7 +89,7 @@ def fit(
             scheduler.step()
             sums += torch.stack((loss.detach(), penalty.detach()))
         loss_mean, penalty_mean = (sums / steps).tolist()
-        epoch = Epoch(number, config.epochs, loss_mean, penalty_mean, weight)
+        epoch = Epoch(number, count, loss_mean, penalty_mean, weight)
         if not math.isfinite(epoch.loss + epoch.penalty):
             raise DivergenceError(
                 f"training diverged in epoch {number} (loss {epoch.loss:g}, DREG {epoch.penalty:g}); "

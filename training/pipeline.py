@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model import bundle
@@ -19,6 +20,7 @@ from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
 from model.manifest import Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
 from model.network import CRNetwork, Standardisation
 from model.outputs import Task
+from model.ranges import range_excess
 from training.baseline import ReLUNetwork
 from training.config import FitConfig
 from training.data.table import Split, Table, split
@@ -40,10 +42,13 @@ class Result:
 class _Scaling:
     """What the training rows say of each feature; [features] each."""
 
-    mean: list[float]
-    scale: list[float]
-    minimum: list[float]
-    maximum: list[float]
+    mean: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    minimum: NDArray[np.float32]
+    maximum: NDArray[np.float32]
+
+    def standardisation(self) -> Standardisation:
+        return Standardisation(self.mean.tolist(), self.scale.tolist())
 
 
 def train(
@@ -71,7 +76,7 @@ def train(
 
     torch.manual_seed(config.seed)
     network = CRNetwork(
-        Standardisation(scaling.mean, scaling.scale),
+        scaling.standardisation(),
         config.hidden,
         _head(table, y),
         degree=config.degree,
@@ -80,9 +85,10 @@ def train(
     start = time.monotonic()
     fit(network, x, y, config, lambda epoch: on_epoch("ChainzRule", epoch))
     seconds = time.monotonic() - start
-    model = export(network, scaling.minimum, scaling.maximum)
+    model = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
     layers = len(config.hidden)
-    calibration = calibrate(ask_graph(model, table, parts.calibration, layers))
+    excess = range_excess(table.x[parts.calibration], scaling.minimum, scaling.maximum, scaling.scale)
+    calibration = calibrate(ask_graph(model, table, parts.calibration, layers), excess)
     evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
     baseline = _baseline(config, table, parts, scaling, x, y, on_epoch) if config.baseline else None
 
@@ -120,7 +126,7 @@ def _scaling(table: Table, parts: Split) -> _Scaling:
         least, greatest = table.common_range or (x.min(), x.max())
         minimum, maximum = np.full(features, least), np.full(features, greatest)
     scale = np.where(scale > 0, scale, 1.0)
-    return _Scaling(*(figures.astype(np.float32).tolist() for figures in (mean, scale, minimum, maximum)))
+    return _Scaling(*(figures.astype(np.float32) for figures in (mean, scale, minimum, maximum)))
 
 
 def _head(table: Table, y: Tensor) -> Head:
@@ -144,7 +150,7 @@ def _baseline(
     on_epoch: Callable[[str, Epoch], None],
 ) -> Evaluation:
     torch.manual_seed(config.seed)
-    network = ReLUNetwork(Standardisation(scaling.mean, scaling.scale), config.hidden, _head(table, y))
+    network = ReLUNetwork(scaling.standardisation(), config.hidden, _head(table, y))
     fit(network, x, y, config, lambda epoch: on_epoch("ReLU", epoch))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return evaluate(ask_network(network, table, parts.test), table, parts.test, parameters)
@@ -155,10 +161,10 @@ def _features(table: Table, scaling: _Scaling) -> tuple[Feature, ...]:
         Feature(
             name=name,
             unit=table.common_unit,
-            minimum=scaling.minimum[k],
-            maximum=scaling.maximum[k],
-            mean=scaling.mean[k],
-            scale=scaling.scale[k],
+            minimum=float(scaling.minimum[k]),
+            maximum=float(scaling.maximum[k]),
+            mean=float(scaling.mean[k]),
+            scale=float(scaling.scale[k]),
         )
         for k, name in enumerate(table.features)
     )
@@ -170,7 +176,7 @@ def _provenance(config: FitConfig, table: Table, parts: Split, seconds: float) -
         dataset_sha256=table.sha256(),
         rows=Rows(training=len(parts.training), calibration=len(parts.calibration), test=len(parts.test)),
         seed=config.seed,
-        epochs=config.epochs,
+        epochs=config.epochs_for(len(parts.training)),
         batch_size=config.batch_size,
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,

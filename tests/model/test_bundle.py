@@ -349,7 +349,7 @@ def test_a_graph_of_other_features_is_refused(tmp_path: Path, features: int) -> 
 def test_the_torch_free_half_imports_no_torch() -> None:
     """What the service reads of this package starts without torch, jaxtyping or any other part of training."""
     program = (
-        "import sys, model.bundle, model.errors, model.graph, model.manifest, model.outputs; "
+        "import sys, model.bundle, model.errors, model.graph, model.manifest, model.outputs, model.ranges; "
         "print(sorted({'torch', 'jaxtyping', 'sklearn', 'pandas'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -6,13 +6,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from model.errors import ArchitectureError
 from model.export import export
-from model.graph import IR_VERSION, OPSET
+from model.graph import IR_VERSION, OPSET, subgraph
 from model.network import CRNetwork
-from model.outputs import INPUT, Task, graph_outputs
+from model.outputs import INPUT, Plan, Task, graph_outputs, plan_outputs
 from model.sensitivity import report
 from tests.builders import (
     Values,
@@ -55,6 +56,9 @@ one_of_each_task = pytest.mark.parametrize(
 )
 
 
+Exact = NDArray[np.float64]
+
+
 def torch_report(network: CRNetwork, rows: Values) -> dict[str, Values]:
     """Every output as torch computes it in float32."""
     minimum, maximum = (torch.tensor(end) for end in training_range(network))
@@ -71,10 +75,11 @@ def errors(expected: dict[str, Values], actual: dict[str, Values]) -> dict[str, 
     difference; else absolute.
     """
 
-    def size(values: Values) -> Values:
-        return np.linalg.norm(values.reshape(len(values), -1).astype(np.float64), axis=1)
+    def size(values: Values | Exact) -> Exact:
+        squares: Exact = np.square(values, dtype=np.float64).reshape(len(values), -1).sum(axis=1)
+        return np.sqrt(squares)
 
-    def scale(name: str) -> Values | float:
+    def scale(name: str) -> Exact | float:
         match name:
             case "out_of_range" | "hidden_out_of_range" | "probabilities" | "expected_level":
                 return 1.0
@@ -187,6 +192,28 @@ def test_graph_is_a_checked_document(task: Task, targets: int) -> None:
     assert [(output.name, float32, "batch", output.shape) for output in outputs] == described(list(model.graph.output))
 
 
+@one_of_each_task
+def test_each_plan_computes_its_outputs_and_no_more(task: Task, targets: int) -> None:
+    """Cut to a plan, the graph gives the values of the whole, with fewer operators for a smaller plan."""
+    network = make_network(task, features=70, hidden=(65, 6), targets=targets, seed=11)
+    model = export_network(network)
+    rows = make_rows(network, 7, seed=11)
+    whole = run_graph(model, rows)
+    outputs = graph_outputs(task, features=70, targets=targets, hidden_layers=2)
+    sizes = []
+    for plan in Plan:
+        names = [output.name for output in plan_outputs(outputs, plan)]
+        cut = subgraph(model, names)
+        onnx.checker.check_model(cut, full_check=True)
+        assert_agree({name: whole[name] for name in names}, run_graph(cut, rows))
+        sizes.append(len(cut.graph.node))
+    assert sorted(set(sizes)) == sizes
+    assert len(model.graph.node) == sizes[-1]  # nothing in the graph is for nothing
+    predicting = subgraph(model, [output.name for output in plan_outputs(outputs, Plan.PREDICT)])
+    gemms = [node.op_type for node in predicting.graph.node if node.op_type in ("Gemm", "MatMul")]
+    assert ["Gemm"] * 3 == gemms  # two hidden layers, one output: no part of the sweep
+
+
 @each_head
 def test_export_is_reproducible(task: Task, targets: int) -> None:
     """The same network gives the same bytes, so that a digest names a model."""
@@ -265,7 +292,8 @@ def test_confident_ordinal_rows_keep_their_gradient(levels: int) -> None:
     outputs = run_graph(export_network(network), rows)
     with torch.no_grad():
         exact = network.double()
-        slope = exact.output.weight * exact.layers[0].activation.coefficients[1] * exact.layers[0].weight
+        layer = exact.polynomial_layers()[0]
+        slope = exact.output.weight * layer.activation.coefficients[1] * layer.weight
         decay = torch.exp(-torch.from_numpy(outputs["logits"]).double().abs())
         expected = ((decay / (1 + decay).square()).sum(dim=1, keepdim=True) * slope).numpy()
     assert np.abs(outputs["logits"]).max() > 15
@@ -278,12 +306,20 @@ def test_ordinal_probabilities_are_never_negative(step: float) -> None:
     """Over a dense sweep of scores ONNX Runtime's probabilities are at least zero and sum to one."""
     network = make_network(Task.ORDINAL, features=1, hidden=(1,), degree=1, bound=None, targets=5, seed=10)
     with torch.no_grad():
-        for name, parameter in network.head.named_parameters():
-            parameter.fill_(math.log(math.expm1(step)) if name == "steps" else 0.0)
-    rows = make_rows(network, 1, seed=10) + np.linspace(-60, 60, 100_001, dtype=np.float32)[:, None]
-    probabilities = run_graph(export_network(network), rows)["probabilities"]
-    assert 0.0 <= probabilities.min()
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=0, atol=1e-6)
+        for (
+            name,
+            parameter,
+        ) in network.named_parameters():  # the score is x̂ itself, the thresholds are 0, step, 2 step …
+            parameter.fill_(float("weight" in name))
+        network.polynomial_layers()[0].activation.coefficients[1] = 1.0
+        network.head.get_parameter("steps").fill_(math.log(math.expm1(step)))
+    standardisation = network.standardisation
+    standardised = np.linspace(-30, 30, 200_001, dtype=np.float32)[:, None]
+    rows = standardisation.mean.numpy() + standardisation.scale.numpy() * standardised
+    outputs = run_graph(export_network(network), rows)
+    np.testing.assert_allclose(outputs["logits"][:, :1], standardised, rtol=0, atol=1e-5)
+    assert 0.0 <= outputs["probabilities"].min()
+    np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), 1.0, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

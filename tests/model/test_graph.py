@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from model.graph import GraphBuilder
+from model.graph import GraphBuilder, subgraph
 from model.outputs import INPUT
 from tests.builders import run_graph
 
@@ -51,3 +51,38 @@ def test_a_graph_that_does_not_hold_together_is_refused() -> None:
     misdeclared.apply("Relu", INPUT, name="result")
     with pytest.raises(onnx.shape_inference.InferenceError, match="shape"):
         misdeclared.build("misdeclared", {INPUT: (3,)}, {"result": (4,)})
+
+
+def test_a_subgraph_holds_what_its_outputs_need() -> None:
+    """Nodes and constants of other outputs are left out, the values stay, and the model is left as it was."""
+    graph = GraphBuilder()
+    shared = graph.apply("Add", INPUT, graph.constant("one", 1.0), name="shared")
+    graph.apply("Mul", shared, graph.constant("two", 2.0), name="doubled")
+    graph.apply("Mul", "doubled", graph.constant("three", 3.0), name="sixfold")
+    graph.apply("Neg", shared, name="negated")
+    whole = graph.build("whole", {INPUT: (2,)}, {"doubled": (2,), "sixfold": (2,), "negated": (2,)})
+    before = whole.SerializeToString(deterministic=True)
+    rows = np.array([[1.0, 2.0]], np.float32)
+    for names, nodes, constants in (
+        (["negated"], ["shared", "negated"], {"one"}),
+        (["negated", "doubled"], ["shared", "doubled", "negated"], {"one", "two"}),
+        (["sixfold"], ["shared", "doubled", "sixfold"], {"one", "two", "three"}),
+    ):
+        cut = subgraph(whole, names)
+        onnx.checker.check_model(cut, full_check=True)
+        assert nodes == [node.output[0] for node in cut.graph.node]
+        assert constants == {constant.name for constant in cut.graph.initializer}
+        expected = {name: values.tolist() for name, values in run_graph(whole, rows).items() if name in names}
+        actual = run_graph(cut, rows)
+        assert names == list(actual)
+        assert expected == {name: values.tolist() for name, values in actual.items()}
+    assert before == whole.SerializeToString(deterministic=True)
+
+
+def test_a_subgraph_of_an_unknown_output_is_refused() -> None:
+    """Only what the model declares can be cut out of it."""
+    graph = GraphBuilder()
+    graph.apply("Neg", INPUT, name="negated")
+    model = graph.build("small", {INPUT: (2,)}, {"negated": (2,)})
+    with pytest.raises(KeyError, match="doubled"):
+        subgraph(model, ["doubled"])

@@ -31,7 +31,7 @@ def make_ordinal(levels: int, *, seed: int = 0) -> OrdinalHead:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in head.parameters():
-            parameter += 0.5 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64), alpha=0.5)
     return head
 
 

@@ -135,6 +135,7 @@ def test_quantiles_that_are_no_distribution_are_refused(quantiles: dict[str, flo
         (put("evaluation", "metrics", value={"accuracy": math.nan}), "evaluation.metrics.accuracy"),
         (put("evaluation", "gradient_norm", "rows", value=0), "evaluation.gradient_norm.rows"),
         (put("calibration", "minimum", value=math.nan), "calibration.minimum"),
+        (put("calibration", "out_of_range_margin", value=-0.1), "calibration.out_of_range_margin"),
         (put("files", value={"model.onnx": "0" * 63 + "G"}), "files"),
         (put("files", value={"../model.onnx": "0" * 64}), "files"),
         (put("surplus", value=1), "surplus"),

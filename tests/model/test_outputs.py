@@ -4,7 +4,7 @@ import pytest
 
 from model.outputs import Plan, Task, graph_outputs, plan_outputs
 
-PREDICT = {
+PREDICT: dict[Task, dict[str, tuple[int, ...]]] = {
     Task.CLASSIFICATION: {"logits": (4,), "probabilities": (4,)},
     Task.ORDINAL: {"logits": (3,), "probabilities": (4,), "expected_level": ()},
     Task.REGRESSION: {"value": ()},

@@ -1,0 +1,158 @@
+"""The whole way in one go: train on digits, serve, send a real request, show the answer; `make demo` runs it.
+
+Uses nothing but the two commands and HTTP, as anyone would.
+"""
+
+import argparse
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+
+REPOSITORY = Path("bundles")
+BIN = Path(sys.executable).parent
+START_WITHIN = 30.0  # seconds
+console = Console(highlight=False)
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="go on serving until Ctrl-C")
+    parser.add_argument("--port", type=int, default=8080)
+    stay, port = vars(parser.parse_args()).values()
+    if not (REPOSITORY / "digits").exists():
+        console.rule("1. Train a network on 8 × 8 pixel digits, and a ReLU network beside it")
+        run([str(BIN / "chainzrule-train"), "fit", "digits", "--repository", str(REPOSITORY)])
+    else:
+        console.rule(f"1. {REPOSITORY}/digits is there already: not trained again")
+    console.rule("2. Serve it, without torch, on ONNX Runtime")
+    with service(port) as url:
+        images = load_digits()
+        row = 7
+        x = images.data[row]
+        console.rule("3. A prediction with its sensitivity")
+        show_image(images.images[row])
+        show_prediction(ask(url, {"instances": [x.tolist()], "top_features": 3}))
+        console.rule("4. The same image ten times as bright: it says that it is out of range")
+        show_prediction(ask(url, {"instances": [(10 * x).tolist()]}))
+        console.rule("5. An audit in small: 200 images at once, most seen in training")
+        show_audit(ask(url, {"instances": images.data[-200:].tolist()}), images.target[-200:])
+        console.print(f"\nTry it yourself while it runs: {url}/docs\n" if stay else "")
+        if stay:
+            console.print("Serving until Ctrl-C …")
+            while True:
+                time.sleep(3600)
+
+
+def run(command: list[str]) -> None:
+    """Run a command, shown as one would type it."""
+    console.print(f"$ {Path(command[0]).name} {' '.join(command[1:])}", style="bold")
+    finished = subprocess.run(command, check=False)
+    if finished.returncode:
+        sys.exit(finished.returncode)
+
+
+@contextlib.contextmanager
+def service(port: int) -> Iterator[str]:
+    """The service as a process, from ready to stopped."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"demo: port {port} is taken ({error}); name another: python docs/demo.py --port 8081")
+    command = [str(BIN / "chainzrule-serve"), "--repository", str(REPOSITORY), "--port", str(port)]
+    console.print(f"$ chainzrule-serve {' '.join(command[1:])}", style="bold")
+    url = f"http://127.0.0.1:{port}"
+    started = time.monotonic()
+    process = subprocess.Popen([*command, "--log-level", "warning"])
+    try:
+        while True:
+            if process.poll() is not None:
+                sys.exit(f"demo: the service ended with status {process.returncode}")
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"{url}/v2/health/ready").status_code == httpx.codes.OK:
+                    break
+            if time.monotonic() - started > START_WITHIN:
+                sys.exit(f"demo: the service was not ready within {START_WITHIN:.0f} s")
+            time.sleep(0.05)
+        served = httpx.get(f"{url}/v1/models").json()
+        console.print(f"Ready after {time.monotonic() - started:.1f} s on {served['execution']['provider']}.")
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def ask(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Predict."""
+    answer = httpx.post(f"{url}/v1/models/digits/predict", json=body)
+    if answer.is_error:
+        sys.exit(f"demo: {answer.text}")
+    predictions: list[dict[str, Any]] = answer.json()["predictions"]
+    return predictions
+
+
+def show_image(image: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
+    """Show an image of grey levels 0 to 16 as text."""
+    for row in image:
+        console.print("    " + "".join(2 * " ░▒▓█"[round(level / 4)] for level in row))
+
+
+def show_prediction(predictions: list[dict[str, Any]]) -> None:
+    """Show one prediction, figure by figure."""
+    prediction = predictions[0]
+    sensitivity = prediction["sensitivity"]
+    grid = Table(show_header=False, box=None, padding=(0, 2))
+    grid.add_row("label", prediction["label"])
+    grid.add_row("probability", f"{prediction['probability']:.4f}")
+    grid.add_row(
+        "gradient norm",
+        f"{sensitivity['gradient_norm']:.3f} logits per training standard deviation, "
+        f"percentile {sensitivity['percentile']:.0f} of the calibration set",
+    )
+    if sensitivity["first_order_distance_estimate"] is not None:
+        grid.add_row(
+            "distance to the boundary", f"{sensitivity['first_order_distance_estimate']:.2f} (an estimate, no bound)"
+        )
+    if sensitivity["out_of_range"]:
+        share = sensitivity["features_out_of_range_share"]
+        grid.add_row(
+            "out of range", f"yes: {share:.0%} of the features, such as {sensitivity['features_out_of_range'][0]}"
+        )
+    for feature in sensitivity.get("top_features", []):
+        grid.add_row("steepest in", f"{feature['feature']} ({feature['gradient']:+.3f})")
+    colour = {"nominal": "green", "elevated": "yellow", "critical": "red"}[sensitivity["verdict"]]
+    grid.add_row("verdict", f"[bold {colour}]{sensitivity['verdict']}[/]")
+    console.print(grid)
+
+
+def show_audit(predictions: list[dict[str, Any]], labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
+    """Show how the verdicts go with being right."""
+    grid = Table("verdict", "images", "right", "mean gradient norm")
+    for verdict in ("nominal", "elevated", "critical"):
+        rows = [k for k, p in enumerate(predictions) if p["sensitivity"]["verdict"] == verdict]
+        if not rows:
+            continue
+        right = sum(predictions[k]["label"] == str(labels[k]) for k in rows)
+        norm = np.mean([predictions[k]["sensitivity"]["gradient_norm"] for k in rows])
+        grid.add_row(verdict, str(len(rows)), f"{right / len(rows):.1%}", f"{norm:.3f}")
+    console.print(grid)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
