@@ -8,7 +8,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import numpy as np
-import onnxruntime
 import torch
 from measure import interleaved, machine, quartiles
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from model.export import export
 from model.graph import subgraph
 from model.heads import ClassificationHead
 from model.network import CRNetwork, Standardisation
+from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs, plan_outputs
 
 BATCHES = (1, 32, 128)

@@ -53,7 +53,8 @@ ENV PATH=/opt/chainzrule/bin:$PATH \
 USER 10001:10001
 # chainzrule-train writes into `bundles` of the working folder: here, that is /bundles.
 WORKDIR /
-STOPSIGNAL SIGTERM
+# The first process of a container ignores SIGTERM unless it handles it; this, chainzrule-train does.
+STOPSIGNAL SIGINT
 
 ENTRYPOINT ["chainzrule-train"]
 

@@ -11,6 +11,7 @@ whole bundle or none. Readers hash the very bytes that they go on to use.
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from model.errors import BundleError
-from model.manifest import SCHEMA_VERSION, Manifest
+from model.manifest import NAME_PATTERN, SCHEMA_VERSION, Manifest
 from model.outputs import INPUT
 
 MODEL_FILE = "model.onnx"
@@ -50,7 +51,7 @@ def versions(repository: Path, name: str) -> list[int]:
     folder = repository / name
     if not folder.is_dir():
         return []
-    return sorted(int(path.name) for path in folder.iterdir() if _is_version(path.name))
+    return sorted(int(path.name) for path in folder.iterdir() if _is_version(path.name) and path.is_dir())
 
 
 def _is_version(name: str) -> bool:
@@ -75,8 +76,13 @@ def write(
         The new bundle's folder.
 
     Raises:
-        BundleError: the folder cannot be written. Nothing is left behind then.
+        BundleError: a file or the manifest is not what `read` would accept, or the folder cannot be written. No version
+            is left behind then, nor part of one.
     """
+    if MODEL_FILE not in files or MANIFEST_FILE in files:
+        raise BundleError(f"{name}: expected {MODEL_FILE} and no {MANIFEST_FILE} among the files, got {sorted(files)}")
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
     digests = {file: sha256(content) for file, content in files.items()}
     parent = repository / name
     try:
@@ -88,6 +94,9 @@ def write(
             while True:
                 version = max(versions(repository, name), default=0) + 1
                 manifest = describe(version, digests)
+                described = (manifest.name, manifest.version, manifest.files)
+                if described != (name, version, digests):
+                    raise BundleError(f"manifest: expected {(name, version, digests)}, got {described}")
                 text = manifest.model_dump_json(indent=2) + "\n"
                 _write_durably(temporary / MANIFEST_FILE, text.encode())
                 temporary.chmod(0o755)
@@ -184,17 +193,27 @@ def _parse_model(path: Path, content: bytes, manifest: Manifest) -> onnx.ModelPr
     except DecodeError as error:
         raise BundleError(f"{path}: expected an ONNX model: {error}") from error
     features = len(manifest.features)
-    expected_inputs = {INPUT: (features,)}
-    inputs = {value.name: _row_shape(value) for value in model.graph.input}
+    expected_inputs = {INPUT: _float_rows((features,))}
+    inputs = {value.name: _signature(value) for value in model.graph.input}
     if inputs != expected_inputs:
         raise BundleError(f"{path}: expected the inputs {expected_inputs}, got {inputs}")
-    outputs = {value.name: _row_shape(value) for value in model.graph.output}
+    outputs = {value.name: _signature(value) for value in model.graph.output}
     for output in manifest.outputs():
-        if outputs.get(output.name) != output.shape:
+        expected = _float_rows(output.shape)
+        if outputs.get(output.name) != expected:
             got = outputs.get(output.name, "none")
-            raise BundleError(f"{path}: expected an output {output.name!r} of row shape {output.shape}, got {got}")
+            raise BundleError(f"{path}: expected an output {output.name!r} of {expected}, got {got}")
     return model
 
 
-def _row_shape(value: onnx.ValueInfoProto) -> tuple[int, ...]:
-    return tuple(dimension.dim_value for dimension in value.type.tensor_type.shape.dim[1:])
+def _float_rows(shape: tuple[int, ...]) -> str:
+    return f"FLOAT [{', '.join(map(str, ('rows', *shape)))}]"
+
+
+def _signature(value: onnx.ValueInfoProto) -> str:
+    """Type and shape as text; a first axis of free size reads `rows`."""
+    tensor = value.type.tensor_type
+    sizes = [dimension.dim_value if dimension.HasField("dim_value") else "free" for dimension in tensor.shape.dim]
+    if sizes and sizes[0] == "free":
+        sizes[0] = "rows"
+    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} [{', '.join(map(str, sizes))}]"

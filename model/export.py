@@ -37,14 +37,16 @@ def export(network: CRNetwork, minimum: Sequence[float], maximum: Sequence[float
         A checked model with the input `input` [batch, d] and the outputs of `graph_outputs`.
 
     Raises:
-        ArchitectureError: `minimum` or `maximum` does not fit the features, or a parameter is not finite.
+        ArchitectureError: `minimum` or `maximum` does not fit the features, or a parameter or a constant is not finite.
     """
     features = len(network.standardisation.mean)
     if not len(minimum) == len(maximum) == features:
         raise ArchitectureError(f"expected a range for {features} features, got {len(minimum)} and {len(maximum)}")
-    for name, parameter in network.named_parameters():
-        if not parameter.isfinite().all():
-            raise ArchitectureError(f"{name}: expected finite numbers, got NaN or infinity (did training diverge?)")
+    if not all(low <= high for low, high in zip(minimum, maximum, strict=True)):  # false for NaN too
+        raise ArchitectureError("minimum, maximum: expected numbers with minimum ≤ maximum for every feature")
+    for name, values in network.state_dict().items():
+        if not values.float().isfinite().all():
+            raise ArchitectureError(f"{name}: expected finite numbers of float32, got others (did training diverge?)")
     with torch.no_grad():
         writer = _Writer(network)
         writer.forward()
@@ -112,7 +114,8 @@ class _Writer:
                 )
                 at_least = apply("Pad", exceeds, before, self.graph.constant("one", 1.0))
                 more_than = apply("Pad", exceeds, after, self.graph.constant("zero", 0.0))
-                apply("Sub", at_least, more_than, name="probabilities")
+                # ONNX Runtime's Sigmoid is not monotone in its last bits: without Relu a probability can be -1e-7.
+                apply("Relu", apply("Sub", at_least, more_than), name="probabilities")
             case RegressionHead():
                 scaled = apply("Mul", self.scores, self.constant("target/scale", head.scale))
                 value = apply("Add", scaled, self.constant("target/mean", head.mean))

@@ -29,8 +29,9 @@ class GraphBuilder:
         """Store float32 numbers (or int64 indices, where `values` are whole numbers) once, and return their name."""
         array = np.asarray(values)
         dtype = np.int64 if np.issubdtype(array.dtype, np.integer) else np.float32
-        if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.asarray(array, dtype=dtype, order="C"), name)
+        tensor = numpy_helper.from_array(np.asarray(array, dtype=dtype, order="C"), name)
+        if self._constants.setdefault(name, tensor) != tensor:
+            raise ValueError(f"constant {name!r}: expected the values that it has already, got others")
         return name
 
     def apply(self, operator: str, *inputs: str, name: str | None = None, outputs: int = 1, **attributes: Any) -> str:

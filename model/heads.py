@@ -40,7 +40,7 @@ class Head(nn.Module, ABC):
 
     def jacobian_cotangent(self, scores: Float[Tensor, "batch scores"]) -> Float[Tensor, "batch scores scores"]:
         """The cotangent whose sweep is the Jacobian: each score by itself, unless it is reported in other units."""
-        return torch.eye(self.scores, dtype=scores.dtype).expand(len(scores), -1, -1)
+        return torch.eye(self.scores, dtype=scores.dtype, device=scores.device).expand(len(scores), -1, -1)
 
 
 class ClassificationHead(Head):

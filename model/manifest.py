@@ -15,7 +15,8 @@ SCHEMA_VERSION = 1
 QUANTILE_LEVELS = (*(k / 200 for k in range(1, 199)), 0.991, 0.993, 0.995, 0.997, 0.999)
 """Where calibration keeps quantiles, besides the minimum and the maximum: every half percent, finer in the tail."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[int, Field(ge=1)]
 
@@ -34,6 +35,12 @@ class Feature(_Part):
     maximum: float = Field(description="Greatest value in the training rows.")
     mean: float = Field(description="μ of the standardisation inside the graph.")
     scale: Annotated[float, Field(gt=0)] = Field(description="σ of the standardisation inside the graph.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"{self.name}: expected minimum ≤ maximum, got {self.minimum:g} and {self.maximum:g}")
+        return self
 
 
 class Target(_Part):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from model.onnx_runtime import onnxruntime
 from service.errors import StartError
 from service.settings import Device
 

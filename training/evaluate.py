@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from sklearn import metrics
 
 from model.graph import subgraph
 from model.manifest import QUANTILE_LEVELS, Calibration, Distribution, Evaluation
+from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs
 from training.baseline import ReLUNetwork
 from training.data.table import Table

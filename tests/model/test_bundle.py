@@ -328,7 +328,7 @@ def test_a_graph_of_other_classes_is_refused(tmp_path: Path) -> None:
     """An output of another width than the manifest's classes is named, with both shapes."""
     path = make_bundle(tmp_path, targets=4)
     edit_manifest(path, lambda document: document["target"].update(classes=["a", "b", "c"]))
-    assert_refused(path, str(path / bundle.MODEL_FILE), "'logits' of row shape (3,), got (4,)")
+    assert_refused(path, str(path / bundle.MODEL_FILE), "'logits' of FLOAT [rows, 3], got FLOAT [rows, 4]")
 
 
 @pytest.mark.parametrize("features", [4, 6])
@@ -342,8 +342,61 @@ def test_a_graph_of_other_features_is_refused(tmp_path: Path, features: int) -> 
 
     edit_manifest(path, change)
     assert_refused(
-        path, str(path / bundle.MODEL_FILE), f"expected the inputs {{'input': ({features},)}}", "{'input': (5,)}"
+        path,
+        str(path / bundle.MODEL_FILE),
+        f"expected the inputs {{'input': 'FLOAT [rows, {features}]'}}",
+        "{'input': 'FLOAT [rows, 5]'}",
     )
+
+
+def _set_type(model: onnx.ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+
+
+def _fix_batch(model: onnx.ModelProto) -> None:
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+
+def _drop_batch(model: onnx.ModelProto) -> None:
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+
+
+@pytest.mark.parametrize(
+    ("change", "got"), [(_set_type, "INT64 [rows, 4]"), (_fix_batch, "FLOAT [1, 4]"), (_drop_batch, "FLOAT []")]
+)
+def test_an_output_of_another_kind_is_refused(
+    tmp_path: Path, change: Callable[[onnx.ModelProto], None], got: str
+) -> None:
+    """Type and free batch axis are part of what an output promises."""
+    path = make_bundle(tmp_path)
+    model = bundle.read(path).model
+    change(model)
+    replace_model(path, model.SerializeToString())
+    assert_refused(path, str(path / bundle.MODEL_FILE), "'logits' of FLOAT [rows, 4]", f"got {got}")
+
+
+@pytest.mark.parametrize("files", [{}, {REPORT_FILE: REPORT}, {**FILES, bundle.MANIFEST_FILE: b"{}"}])
+def test_files_that_no_reader_would_accept_are_not_written(tmp_path: Path, files: dict[str, bytes]) -> None:
+    """A graph must be among the files, and the manifest is the writer's own."""
+    with pytest.raises(BundleError, match=r"demo: expected model\.onnx and no manifest\.json among the files"):
+        bundle.write(tmp_path, "demo", describe_as(make_manifest(make_network())), files)
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../escaped", "", ".hidden", "a/b", "a b", "x" * 129])
+def test_a_name_that_is_no_folder_of_the_repository_is_refused(tmp_path: Path, name: str) -> None:
+    """A model's name cannot lead out of the repository."""
+    repository = tmp_path / "repository"
+    with pytest.raises(BundleError, match="model name: expected"):
+        bundle.write(repository, name, describe_as(make_manifest(make_network())), FILES)
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_a_manifest_of_another_model_is_not_written(tmp_path: Path) -> None:
+    """What is described must be what is written."""
+    with pytest.raises(BundleError, match="manifest: expected"):
+        bundle.write(tmp_path, "other", describe_as(make_manifest(make_network())), FILES)
+    assert [] == bundle.versions(tmp_path, "other")
 
 
 def test_the_torch_free_half_imports_no_torch() -> None:

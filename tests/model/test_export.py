@@ -337,6 +337,22 @@ def test_parameters_that_are_not_finite_are_refused(task: Task, targets: int, va
             export_network(network)
 
 
+@pytest.mark.parametrize("constant", ["standardisation.mean", "standardisation.scale"])
+def test_constants_that_are_not_finite_are_refused(constant: str) -> None:
+    """What is not learned is checked as well."""
+    network = make_network()
+    network.get_buffer(constant)[0] = math.inf
+    with pytest.raises(ArchitectureError, match=f"{constant}: expected finite numbers"):
+        export_network(network)
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 0.0), (math.nan, 1.0), (0.0, math.nan)])
+def test_a_range_that_is_none_is_refused(low: float, high: float) -> None:
+    """A feature's minimum is at most its maximum."""
+    with pytest.raises(ArchitectureError, match="expected numbers with minimum ≤ maximum"):
+        export(make_network(features=2), [0.0, low], [1.0, high])
+
+
 @pytest.mark.parametrize(("less", "more"), [(4, 5), (5, 4), (6, 6), (0, 0)])
 def test_a_range_of_another_length_is_refused(less: int, more: int) -> None:
     """There is one minimum and one maximum a feature."""

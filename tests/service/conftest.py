@@ -31,4 +31,6 @@ def client(repository: Path) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def truths(repository: Path) -> dict[str, Truth]:
     """The highest version of each model of `repository`, as it is on disk."""
-    return {path.name: Truth(max(path.iterdir(), key=lambda version: int(version.name))) for path in repository.iterdir()}
+    return {
+        path.name: Truth(max(path.iterdir(), key=lambda version: int(version.name))) for path in repository.iterdir()
+    }

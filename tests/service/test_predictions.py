@@ -166,9 +166,7 @@ def test_the_highest_version_answers_unless_one_is_pinned(
     first, second = Truth(repository / CLASSES / "1"), truths[CLASSES]
     rows = second.rows(2, seed=15)
     by_default = predictions(predict(client, CLASSES, rows))
-    assert [] == differences(
-        without_percentiles(expected_predictions(second, rows)), without_percentiles(by_default)
-    )
+    assert [] == differences(without_percentiles(expected_predictions(second, rows)), without_percentiles(by_default))
     assert by_default == predictions(predict(client, f"{CLASSES}/versions/2", rows))
     pinned = predict(client, f"{CLASSES}/versions/1", rows)
     assert 1 == pinned.json()["version"]
@@ -279,9 +277,7 @@ def test_a_feature_farther_out_than_in_any_calibration_row_is_out_of_range(
     named = [["x4"], ["x0"]] if excess > 0 else [[], []]
     assert named == sensitivities(answered, "features_out_of_range")
     in_calibration = truth.manifest.calibration.gradient_norm.maximum
-    for norm, verdict in zip(
-        sensitivities(answered, "gradient_norm"), sensitivities(answered, "verdict"), strict=True
-    ):
+    for norm, verdict in zip(sensitivities(answered, "gradient_norm"), sensitivities(answered, "verdict"), strict=True):
         assert ("critical" if expected or norm > in_calibration else "nominal") == verdict
 
 
@@ -312,11 +308,9 @@ def test_at_most_ten_features_out_of_range_are_named(tmp_path: Path) -> None:
 def test_more_hidden_units_beyond_the_bound_than_in_calibration_is_out_of_range(
     tmp_path: Path, maximum: float, *, expected: bool
 ) -> None:
-    """Features in range, but a greater share of hidden units beyond their bound than any calibration row had: flagged."""
+    """Features in range, but more hidden units beyond their bound than in any calibration row: out of range."""
     path = make_bundle(tmp_path, bound=1.0)
-    edit_manifest(
-        path, lambda manifest: manifest["calibration"].update({"hidden_out_of_range_maximum": maximum})
-    )
+    edit_manifest(path, lambda manifest: manifest["calibration"].update({"hidden_out_of_range_maximum": maximum}))
     truth = Truth(path)
     rows = truth.rows(50, seed=18)
     outputs = truth.run(rows)
@@ -417,6 +411,18 @@ def test_the_raw_gradient_is_the_slope_by_the_raw_feature(client: TestClient, tr
         assert pytest.approx((high - low) / float(pair[1, k] - pair[0, k]), rel=0.02, abs=0.01) == entry["gradient_raw"]
 
 
+def test_the_raw_gradient_of_a_minute_unit_is_a_number(tmp_path: Path) -> None:
+    """A raw gradient beyond float32, by a feature whose σ is minute, is answered as a number and never as null."""
+    path = make_bundle(tmp_path)
+    edit_manifest(path, lambda manifest: manifest["features"][0].update(scale=1e-42))
+    truth = Truth(path)
+    gradient = truth.run(truth.mean[None])["gradient"][0]
+    with serve(tmp_path) as client:
+        (prediction,) = predictions(predict(client, "demo", [truth.mean.tolist()], top_features=FEATURES))
+    raw = {entry["feature"]: entry["gradient_raw"] for entry in prediction["sensitivity"]["top_features"]}
+    assert pytest.approx(float(gradient[0]) / 1e-42, rel=1e-5) == raw["x0"]
+
+
 def test_more_top_features_than_there_are_gives_all(client: TestClient, truths: dict[str, Truth]) -> None:
     """A count beyond the model's features names each once."""
     (prediction,) = predictions(predict(client, CLASSES, truths[CLASSES].rows(1, seed=25), top_features=10**9))
@@ -500,8 +506,7 @@ def test_float32_survives_the_journey(client: TestClient, truths: dict[str, Trut
 def test_concurrent_requests_each_get_their_own_answer(client: TestClient, truths: dict[str, Truth]) -> None:
     """Sixty requests from eight threads, to three models and of several widths, are answered as when sent alone."""
     jobs = [
-        (name, truths[name].rows(1 + k % 4, seed=100 + k), k % 3)
-        for k, name in enumerate(list(MODELS.values()) * 20)
+        (name, truths[name].rows(1 + k % 4, seed=100 + k), k % 3) for k, name in enumerate(list(MODELS.values()) * 20)
     ]
 
     def call(job: tuple[str, Values, int]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ def test_digits() -> None:
     table = digits()
     assert ("digits", Task.CLASSIFICATION, "digit") == (table.name, table.task, table.target)
     assert ((1797, 64), (1797,)) == (table.x.shape, table.y.shape)
-    assert (np.float32, np.int64) == (table.x.dtype, table.y.dtype)
+    assert (np.dtype(np.float32), np.dtype(np.int64)) == (table.x.dtype, table.y.dtype)
     assert tuple("0123456789") == table.classes
     assert (0.0, 16.0) == (table.x.min(), table.x.max())
     assert ("grey level of 0 to 16", (0.0, 16.0)) == (table.common_unit, table.common_range)
@@ -28,7 +28,7 @@ def test_breast_cancer() -> None:
     table = breast_cancer()
     assert ("breast_cancer", Task.CLASSIFICATION, "diagnosis") == (table.name, table.task, table.target)
     assert ((569, 30), (569,)) == (table.x.shape, table.y.shape)
-    assert (np.float32, np.int64) == (table.x.dtype, table.y.dtype)
+    assert (np.dtype(np.float32), np.dtype(np.int64)) == (table.x.dtype, table.y.dtype)
     assert ("malignant", "benign") == table.classes
     assert [212, 357] == np.bincount(table.y).tolist()
     assert ("mean radius", "worst fractal dimension") == (table.features[0], table.features[-1])
