@@ -20,8 +20,8 @@ WORKDIR /source
 # outside the environment that it fills.
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv --without-pip /opt/chainzrule \
-    && python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"], sep="\n")' \
-        > dependencies.txt \
+    && python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+            print(*project["dependencies"], sep="\n")' > dependencies.txt \
     && python -m pip --python /opt/chainzrule install --requirement dependencies.txt
 
 # ONNX Runtime's CUDA provider is most of its wheel, and loads only beside CUDA's libraries, which this image does not
@@ -63,7 +63,9 @@ STOPSIGNAL SIGTERM
 
 # Without proxies: a container that has one set must still ask itself. -IS leaves out what this needs not import.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 \
-    CMD ["python", "-IS", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:' + os.environ['CHAINZRULE_PORT'] + '/v2/health/ready', timeout=2)"]
+    CMD ["python", "-IS", "-c", "import os, urllib.request as request; \
+            request.build_opener(request.ProxyHandler({})).open( \
+                'http://127.0.0.1:' + os.environ['CHAINZRULE_PORT'] + '/v2/health/ready', timeout=2)"]
 
 ENTRYPOINT ["chainzrule-serve"]
 

@@ -30,8 +30,8 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt ./
 ARG TORCH_INDEX=
 RUN python -m venv --without-pip /opt/chainzrule \
-    && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["train"], sep="\n")' \
-        > dependencies.txt \
+    && python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+            print(*project["dependencies"], *project["optional-dependencies"]["train"], sep="\n")' > dependencies.txt \
     && python -m pip --python /opt/chainzrule install ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} \
         --requirement dependencies.txt \
     && find /opt/chainzrule -name 'libonnxruntime_providers_cuda.so' -delete

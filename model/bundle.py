@@ -28,6 +28,7 @@ from model.outputs import INPUT
 
 MODEL_FILE = "model.onnx"
 MANIFEST_FILE = "manifest.json"
+TEMPORARY = ".writing-"  # prefix of folders that are not bundles yet
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,26 @@ def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and not name.startswith("0")
 
 
+def prepare(repository: Path, name: str) -> Path:
+    """Make a model's folder and try to write into it, so that hours of training do not end at a closed door.
+
+    Returns:
+        The folder `<repository>/<name>`.
+
+    Raises:
+        BundleError: the name is no plain one, or the folder cannot be written.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
+    parent = repository / name
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent)).rmdir()
+    except OSError as error:
+        raise BundleError(f"{parent}: cannot write a bundle: {error}") from error
+    return parent
+
+
 def write(
     repository: Path,
     name: str,
@@ -81,13 +102,10 @@ def write(
     """
     if MODEL_FILE not in files or MANIFEST_FILE in files:
         raise BundleError(f"{name}: expected {MODEL_FILE} and no {MANIFEST_FILE} among the files, got {sorted(files)}")
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
+    parent = prepare(repository, name)
     digests = {file: sha256(content) for file, content in files.items()}
-    parent = repository / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
         try:
             for file, content in files.items():
                 _write_durably(temporary / file, content)

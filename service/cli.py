@@ -1,6 +1,7 @@
 """`chainzrule-serve`: the service, on the command line."""
 
 import logging
+import signal
 import sys
 
 import uvicorn
@@ -27,6 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ServiceError as error:
         print(f"chainzrule-serve: {error}", file=sys.stderr)
         sys.exit(2)
+    logging.getLogger("uvicorn.access").addFilter(lambda record: "/v2/health/" not in record.getMessage())
+    # uvicorn drains on SIGTERM and then raises it again, to end as by a signal: an asked-for end is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
 
 

@@ -2,6 +2,19 @@
 
 from dataclasses import dataclass
 
+SHOWN_AT_MOST = 60
+FAULTS_AT_MOST = 10
+
+
+def shown(text: str) -> str:
+    """What came, for a message: never more of it than a person would read."""
+    return text if len(text) <= SHOWN_AT_MOST else text[: SHOWN_AT_MOST - 1] + "…"
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) of some keys and indices, each shown in part where it is long."""
+    return "".join("/" + shown(str(part)).replace("~", "~0").replace("/", "~1") for part in parts)
+
 
 class ServiceError(Exception):
     """Base of every error of this package."""

@@ -1,18 +1,17 @@
 """From the numbers of a request to the model's input: float32 rows, or a message that says what was wrong with them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.manifest import Manifest
-from service.errors import Fault, InvalidInputError
+from service.errors import FAULTS_AT_MOST, Fault, InvalidInputError, pointer, shown
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-FAULTS_AT_MOST = 10
 NAMES_AT_MOST = 5
 
 
@@ -45,14 +44,7 @@ def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/i
         array = _fast(rows)
         if array is not None:
             return array
-        for number, (instance, row) in enumerate(zip(instances, rows, strict=True)):
-            keys = [_pointer(name) for name in names] if isinstance(instance, dict) else list(map(str, range(len(row))))
-            for key, name, value in zip(keys, names, row, strict=True):
-                message = _number_fault(value)
-                if message:
-                    faults.append(Fault(f"{where}/{number}/{key}", f"feature {name!r}: {message}"))
-                if len(faults) >= FAULTS_AT_MOST:
-                    break
+        faults = list(islice(_number_faults(instances, rows, names, where), FAULTS_AT_MOST))
     raise _invalid(faults)
 
 
@@ -65,9 +57,7 @@ def _values(instance: Any, names: list[str], where: str, faults: list[Fault]) ->
         return None
     if not isinstance(instance, dict):
         faults.append(
-            Fault(
-                where, f"expected a list of {len(names)} numbers, or an object by feature name, got {_kind(instance)}"
-            )
+            Fault(where, f"expected a list of {len(names)} numbers, or an object by feature name, got {kind(instance)}")
         )
         return None
     missing = [name for name in names if name not in instance]
@@ -75,9 +65,9 @@ def _values(instance: Any, names: list[str], where: str, faults: list[Fault]) ->
     if missing:
         faults.append(Fault(where, f"expected a value of every feature, got none of {_listed(missing)}"))
     for key in unknown[:NAMES_AT_MOST]:
-        close = get_close_matches(key, names, n=1)
+        close = get_close_matches(shown(key), names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
-        faults.append(Fault(f"{where}/{_pointer(key)}", f"expected the name of a feature, got {key!r}{hint}"))
+        faults.append(Fault(where + pointer(key), f"expected the name of a feature, got {shown(key)!r}{hint}"))
     if missing or unknown:
         return None
     return [instance[name] for name in names]
@@ -97,36 +87,46 @@ def narrow(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
     return values.astype(np.float32)
 
 
-def _number_fault(value: Any) -> str | None:
+def _number_faults(
+    instances: Sequence[Any], rows: list[Sequence[Any]], names: list[str], where: str
+) -> Iterator[Fault]:
+    """Every value that is no number within float32, row by row."""
+    for number, (instance, row) in enumerate(zip(instances, rows, strict=True)):
+        by_name = isinstance(instance, dict)
+        for k, (name, value) in enumerate(zip(names, row, strict=True)):
+            message = number_fault(value)
+            if message:
+                yield Fault(f"{where}{pointer(number, name if by_name else k)}", f"feature {name!r}: {message}")
+
+
+def number_fault(value: Any) -> str | None:
+    """What is wrong with a value that should be a number within float32; None where nothing is."""
     if type(value) not in {float, int}:
-        return f"expected a number, got {_kind(value)}"
+        return f"expected a number, got {kind(value)}"
     if not abs(value) <= FLOAT32_MAX:
-        return f"expected a number within ±{FLOAT32_MAX:.4g} (float32), got {value:.4g}"
+        return f"expected a number within ±{FLOAT32_MAX:.4g} (float32), got {float(value):.4g}"
     return None
 
 
-def _kind(value: Any) -> str:
+def kind(value: Any) -> str:
+    """What a value that was decoded from JSON is, in a few words."""
     match value:
         case None:
             return "null (this model takes no missing values)"
         case bool():
             return str(value).lower()
         case str():
-            return f"the string {value[:40]!r}" + ("…" if len(value) > 40 else "")
+            return f"the string {shown(value)!r}"
         case dict():
             return "an object"
         case list():
             return "a list"
-    return f"{value!r}"[:40]
+    return shown(str(value))
 
 
 def _listed(names: list[str]) -> str:
     shown = ", ".join(repr(name) for name in names[:NAMES_AT_MOST])
     return shown if len(names) <= NAMES_AT_MOST else f"{shown} and {len(names) - NAMES_AT_MOST} more"
-
-
-def _pointer(name: str) -> str:
-    return name.replace("~", "~0").replace("/", "~1")
 
 
 def _invalid(faults: list[Fault]) -> InvalidInputError:

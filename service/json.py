@@ -8,6 +8,8 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+BINARY_HEADER = "inference-header-content-length"  # of the Open Inference Protocol's binary tensor extension
+
 
 def dumps(document: Any) -> bytes:
     """Encode a document. The caller keeps NaN and infinity out: orjson would write null for them."""
@@ -32,6 +34,8 @@ class _StrictRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
+            if BINARY_HEADER in self.headers:
+                raise HTTPException(400, "expected JSON tensors; the binary tensor extension is not served")
             limit: int = self.app.state.max_body_bytes
             declared = self.headers.get("content-length", "0")
             received = bytearray()

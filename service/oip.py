@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from model.outputs import INPUT, Output, Plan, plan_outputs
-from service.errors import InvalidInputError
-from service.instances import narrow
+from service.errors import InvalidInputError, shown
+from service.instances import FLOAT32_MAX, kind, narrow
 from service.served import ServedModel
 
 FLOATING = ("FP16", "FP32", "FP64")
@@ -38,7 +38,7 @@ class RequestInput(BaseModel):
     """One input tensor."""
 
     name: str
-    shape: list[Annotated[int, Field(ge=0)]]
+    shape: list[Annotated[int, Field(ge=0, strict=True)]]
     datatype: str
     parameters: Parameters = Parameters()
     data: list[Any] | None = Field(None, description="Values in row-major order, flat or nested.")
@@ -131,14 +131,16 @@ def input_array(request: InferenceRequest, model: ServedModel) -> NDArray[np.flo
         )
     names = [tensor.name for tensor in request.inputs]
     if names != [INPUT]:
-        raise InvalidInputError(f"inputs: expected one tensor, {INPUT!r}, got {names}")
+        raise InvalidInputError(f"inputs: expected one tensor, {INPUT!r}, got {shown(str(names))}")
     (tensor,) = request.inputs
     features = len(model.manifest.features)
     if tensor.datatype not in DATATYPES:
-        raise InvalidInputError(f"inputs[0].datatype: expected one of {', '.join(DATATYPES)}, got {tensor.datatype!r}")
+        raise InvalidInputError(
+            f"inputs[0].datatype: expected one of {', '.join(DATATYPES)}, got {shown(tensor.datatype)!r}"
+        )
     if len(tensor.shape) != 2 or tensor.shape[0] < 1 or tensor.shape[1] != features:
         raise InvalidInputError(
-            f"inputs[0].shape: expected [rows, {features}] with at least one row, got {tensor.shape}"
+            f"inputs[0].shape: expected [rows, {features}] with at least one row, got {shown(str(tensor.shape))}"
         )
     if tensor.data is None:
         raise InvalidInputError(
@@ -160,26 +162,30 @@ def _values(data: list[Any], shape: Sequence[int], datatype: str) -> NDArray[np.
             f"inputs[0].data: expected {prod(shape)} values for the shape {list(shape)}, got {len(flat)}"
         )
     if not set(map(type, flat)) <= {float, int}:
-        row, value = next((k, value) for k, value in enumerate(flat) if type(value) not in {float, int})
-        raise InvalidInputError(f"inputs[0].data: expected numbers, got {value!r} as value {row}")
+        k, value = next((k, value) for k, value in enumerate(flat) if type(value) not in {float, int})
+        raise InvalidInputError(f"inputs[0].data: expected numbers, got {kind(value)} as value {k}")
+    limit, expected = _limits(datatype)
+    for k, value in enumerate(flat) if datatype != "FP32" else ():  # FP32 is checked all at once, below
+        if not limit[0] <= value <= limit[1] or (datatype in WHOLE and value != int(value)):
+            raise InvalidInputError(f"inputs[0].data: expected {expected} ({datatype}), got {value:.6g} as value {k}")
     values = np.array(flat, dtype=np.float64).reshape(shape)
-    if datatype in WHOLE:
-        limits = np.iinfo(datatype.lower())
-        bad = (values != np.trunc(values)) | (values < limits.min) | (values > limits.max)
-        expected = f"whole numbers of {limits.min} to {limits.max}"
-    else:
-        limit = float(np.finfo({"FP16": "float16", "FP32": "float32", "FP64": "float64"}[datatype]).max)
-        bad = ~(np.abs(values) <= limit)
-        expected = f"numbers within ±{limit:.4g}"
     narrowed = narrow(values)
-    if bad.any() or narrowed is None:
-        if not bad.any():
-            bad, expected = ~(np.abs(values) <= np.finfo(np.float32).max), "numbers that the model's float32 can hold"
-        k = int(np.argmax(bad))
+    if narrowed is None:
+        k = int(np.argmax(~(np.abs(values) <= FLOAT32_MAX)))
         raise InvalidInputError(
-            f"inputs[0].data: expected {expected} ({datatype}), got {values.flat[k]:.6g} as value {k}"
+            f"inputs[0].data: expected numbers within ±{FLOAT32_MAX:.4g} (the model computes in FP32, that is float32), "
+            f"got {values.flat[k]:.6g} as value {k}"
         )
     return narrowed
+
+
+def _limits(datatype: str) -> tuple[tuple[float, float], str]:
+    """Least and greatest value of a datatype, exact for whole numbers, and both in words."""
+    if datatype in WHOLE:
+        whole = np.iinfo(datatype.lower())
+        return (int(whole.min), int(whole.max)), f"whole numbers of {whole.min} to {whole.max}"
+    greatest = float(np.finfo({"FP16": "float16", "FP32": "float32", "FP64": "float64"}[datatype]).max)
+    return (-greatest, greatest), f"numbers within ±{greatest:.4g}"
 
 
 def wanted_outputs(request: InferenceRequest, model: ServedModel) -> list[Output]:
@@ -193,7 +199,9 @@ def wanted_outputs(request: InferenceRequest, model: ServedModel) -> list[Output
         return list(plan_outputs(model.outputs, Plan.SENSITIVITY))
     for k, output in enumerate(request.outputs):
         if output.name not in known:
-            raise InvalidInputError(f"outputs[{k}].name: expected one of {', '.join(known)}, got {output.name!r}")
+            raise InvalidInputError(
+                f"outputs[{k}].name: expected one of {', '.join(known)}, got {shown(output.name)!r}"
+            )
     return [known[output.name] for output in request.outputs]
 
 

@@ -103,7 +103,7 @@ def _top_features(manifest: Manifest, gradient: NDArray[np.float32], count: int)
         {
             "feature": manifest.features[k].name,
             "gradient": gradient[k],
-            "gradient_raw": gradient[k] / np.float32(manifest.features[k].scale),
+            "gradient_raw": float(gradient[k]) / manifest.features[k].scale,
         }
         for k in steepest(gradient, count)
     ]

@@ -16,12 +16,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import (
+    FAULTS_AT_MOST,
     Fault,
     InvalidInputError,
     MalformedBodyError,
     NonFiniteOutputError,
     ServiceError,
     UnknownModelError,
+    pointer,
+    shown,
 )
 from service.json import dumps
 from service.middleware import REQUEST_ID_HEADER
@@ -174,19 +177,23 @@ def _answer(
 
 
 async def _service_error(request: Request, error: Exception) -> Response:
-    kind = next((TYPES[cls] for cls in type(error).__mro__ if cls in TYPES), INTERNAL)
+    kind = TYPES.get(type(error)) if isinstance(error, ServiceError) else None
+    if kind is None:
+        return await _internal_error(request, error)
     return _answer(request, kind, str(error), getattr(error, "faults", ()))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
+    if problems and problems[0]["loc"] == ("body",) and problems[0]["type"] == "missing":
+        return _answer(request, TYPES[MalformedBodyError], "expected a JSON object, got an empty body")
     content_type = request.headers.get("content-type")
     if [problem["loc"] for problem in problems] == [("body",)] and not _is_json(content_type):
         return _answer(request, MEDIA_TYPE, f"expected Content-Type application/json, got {content_type or 'none'}")
     if problems and problems[0]["type"] == "json_invalid":
         detail = f"expected JSON, got a body that is none: {problems[0]['ctx']['error']}"
         return _answer(request, TYPES[MalformedBodyError], detail)
-    faults = [Fault(_pointer(problem["loc"]), _fault_message(problem)) for problem in problems]
+    faults = [Fault(pointer(*problem["loc"][1:]), _fault_message(problem)) for problem in problems[:FAULTS_AT_MOST]]
     detail = "; ".join(f"{fault.where or 'body'}: {fault.message}" for fault in faults)
     return _answer(request, TYPES[InvalidInputError], detail, faults)
 
@@ -196,16 +203,12 @@ def _is_json(content_type: str | None) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _pointer(location: Sequence[str | int]) -> str:
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in location[1:])
-
-
 def _fault_message(problem: dict[str, Any]) -> str:
     """Pydantic's message, with what came where it is short."""
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = shown(str(problem["msg"]).removeprefix("Value error, "))
     value = problem.get("input")
     if isinstance(value, str | int | float | bool) or value is None:
-        return f"{message}, got {dumps(value).decode()[:60]}"
+        return f"{message}, got {shown(dumps(value).decode())}"
     return message
 
 
@@ -215,14 +218,17 @@ async def _http_error(request: Request, error: Exception) -> Response:
     phrase = HTTPStatus(status).phrase
     match status:
         case HTTPStatus.NOT_FOUND:
-            detail = f"expected a route of this service (see /docs), got {request.url.path}"
+            detail = f"expected a route of this service (see /docs), got {shown(request.url.path)}"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            detail = f"{request.url.path}: expected {headers.get('Allow', 'another method')}, got {request.method}"
+            detail = (
+                f"{shown(request.url.path)}: expected {headers.get('Allow', 'another method')}, got {request.method}"
+            )
         case _:
             detail = str(getattr(error, "detail", phrase))
     kind = ProblemType(HTTP, HTTPStatus(status), phrase, "")
     return _answer(request, kind, detail, headers=headers)
 
 
-async def _internal_error(request: Request, error: Exception) -> Response:  # noqa: ARG001  (the server logs the error)
+async def _internal_error(request: Request, error: Exception) -> Response:
+    log.error("request %s failed: %r", request.state.request_id, error, exc_info=error)
     return _answer(request, INTERNAL, "internal error; the log has the details under the id of this request")

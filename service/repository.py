@@ -6,7 +6,7 @@ from pathlib import Path
 
 from model import bundle
 from model.errors import BundleError
-from service.errors import StartError, UnknownModelError
+from service.errors import StartError, UnknownModelError, shown
 from service.runtime import Runtime
 from service.sensitivity import Judge
 from service.served import ServedModel
@@ -75,7 +75,7 @@ class Repository:
             return self._models[name]
         except KeyError:
             served = ", ".join(repr(known) for known in self.names()) or "none"
-            raise UnknownModelError(f"model: expected one of those served ({served}), got {name!r}") from None
+            raise UnknownModelError(f"model: expected one of those served ({served}), got {shown(name)!r}") from None
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """A version of a model, the highest one where none is named.
@@ -90,4 +90,6 @@ class Repository:
             if str(number) == version:
                 return model
         served = ", ".join(map(str, versions))
-        raise UnknownModelError(f"version of model {name!r}: expected one of those served ({served}), got {version!r}")
+        raise UnknownModelError(
+            f"version of model {name!r}: expected one of those served ({served}), got {shown(version)!r}"
+        )

@@ -4,6 +4,8 @@ ONNX Runtime falls back to the CPU silently, and `get_available_providers()` nam
 with it. Only `session.get_providers()` tells: so a probe session is made first, and what it got is what is reported.
 """
 
+import contextlib
+import io
 import logging
 from dataclasses import dataclass
 
@@ -65,12 +67,15 @@ class Runtime:
     def _look_for_cuda(self) -> tuple[str, str | None]:
         if CUDA not in onnxruntime.get_available_providers():
             return CPU, f"ONNX Runtime {onnxruntime.__version__} was built without CUDA here"
-        # Its C++ side reports a missing driver as several coloured lines on standard error; the reason says it once.
-        onnxruntime.set_default_logger_severity(SEVERITY_FATAL)
+        # ONNX Runtime tells of each missing library on both standard streams: for who insists on CUDA, not for `auto`.
+        onnxruntime.set_default_logger_severity(SEVERITY_ERROR if self._strict else SEVERITY_FATAL)
         try:
+            with contextlib.nullcontext() if self._strict else contextlib.redirect_stdout(io.StringIO()):
+                onnxruntime.preload_dlls()  # CUDA libraries that came as Python packages, as with torch
             providers = self._make(_probe(), CUDA, strict=True).get_providers()
         except Exception as error:  # noqa: BLE001  (ONNX Runtime raises a class of its own for each status code)
-            return CPU, f"no GPU, driver or CUDA libraries were found that ONNX Runtime can use ({error})"
+            log.debug("no session on %s: %s", CUDA, error)
+            return CPU, f"ONNX Runtime {onnxruntime.__version__} found no GPU, driver or CUDA libraries that it can use"
         finally:
             onnxruntime.set_default_logger_severity(SEVERITY_ERROR)
         return (CUDA, None) if providers[0] == CUDA else (CPU, f"a session asked for {CUDA} got {providers}")

@@ -1,8 +1,8 @@
 """The bodies of `/v1`, as OpenAPI shows them. Answers are encoded straight from arrays; tests hold them to these."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.manifest import Manifest
 from model.outputs import Task
@@ -24,6 +24,12 @@ class PredictRequest(BaseModel):
     top_features: Annotated[int, Field(ge=0)] = Field(
         0, description="How many of the features with the steepest gradient to name for each row."
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_features and not self.sensitivity:
+            raise ValueError("top_features: expected 0 where sensitivity is false")
+        return self
 
 
 class FeatureGradient(BaseModel):

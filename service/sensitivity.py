@@ -84,10 +84,13 @@ class Judge:
 
 
 def first_order_distance(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
-    """The estimated distance margin / ‖∇ margin‖ in standardised units; None where there is no margin."""
+    """The estimated distance margin / ‖∇ margin‖ in standardised units, infinite where it is beyond float32.
+
+    None where there is no margin.
+    """
     if "margin" not in outputs:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return np.where(
             outputs["margin_gradient_norm"] > 0, outputs["margin"] / outputs["margin_gradient_norm"], np.float32(np.inf)
         )

@@ -33,6 +33,8 @@ class ServedModel:
         self.judge = judge
         for plan in READY_PLANS:
             self._session(plan)
+        # The whole graph once, and dropped again: a bundle that ONNX Runtime would refuse later must not get to serve.
+        runtime.session(subgraph(bundle.model, [output.name for output in self.outputs]))
 
     @property
     def manifest(self) -> Manifest:

@@ -11,7 +11,6 @@ from pydantic_settings import (
     SettingsConfigDict,
     get_subcommand,
 )
-from rich.console import Console
 
 from model.errors import ModelError
 from training.config import FitConfig
@@ -58,6 +57,9 @@ def main(arguments: list[str] | None = None) -> None:
         match config:
             case FitConfig():
                 _fit(config)
+    except ModuleNotFoundError as error:
+        print(f"chainzrule-train: {error}; install it with: pip install 'chainzrule[train]'", file=sys.stderr)
+        sys.exit(1)
     except (TrainingError, ModelError) as error:
         print(f"chainzrule-train: {error}", file=sys.stderr)
         sys.exit(2)
@@ -67,7 +69,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fit(config: FitConfig) -> None:
-    from training.data.load import load  # here, so that --help and a wrong flag need not wait for torch
+    # Here, so that --help and a wrong flag need not wait for torch.
+    from rich.console import Console
+
+    from training.data.load import load
     from training.pipeline import train
     from training.progress import TrainingProgress, summary
 

@@ -70,6 +70,7 @@ def train(
         model.errors.ArchitectureError: the settings describe no network.
         model.errors.BundleError: the repository cannot be written.
     """
+    bundle.prepare(config.repository, config.name or table.name)
     parts = split(table, test_share=config.test_share, calibration_share=config.calibration_share, seed=config.seed)
     scaling = _scaling(table, parts)
     x, y = torch.from_numpy(table.x[parts.training]), torch.from_numpy(table.y[parts.training])

@@ -9,12 +9,14 @@ from service.json import JSONResponse
 router = APIRouter(prefix="/v2/health", tags=["Open Inference Protocol"])
 
 
+@router.head("/live", include_in_schema=False)
 @router.get("/live", summary="Liveness")
 async def live() -> dict[str, bool]:
     """Status 200 while the process answers."""
     return {"live": True}
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready", summary="Readiness", responses={503: {"description": "No model is served"}})
 async def ready(repository: RepositoryDep) -> Response:
     """Status 200 where at least one model is served, else 503."""

@@ -23,8 +23,8 @@ async def server() -> oip.ServerMetadata:
     return oip.ServerMetadata(name="chainzrule", version=VERSION, extensions=[])
 
 
-@router.get("/models/{name}", summary="Model metadata", responses=oip_responses(404))
-@router.get("/models/{name}/versions/{version}", summary="Metadata of a version", responses=oip_responses(404))
+@router.get("/models/{name}", summary="Model metadata", responses=oip_responses(404, 422))
+@router.get("/models/{name}/versions/{version}", summary="Metadata of a version", responses=oip_responses(404, 422))
 async def model(
     name: str, repository: RepositoryDep, runtime: RuntimeDep, version: str | None = None
 ) -> oip.ModelMetadata:
@@ -32,8 +32,10 @@ async def model(
     return oip.metadata(repository.get(name, version), list(repository.versions(name)), runtime.execution.provider)
 
 
-@router.get("/models/{name}/ready", summary="Model readiness", responses=oip_responses(404))
-@router.get("/models/{name}/versions/{version}/ready", summary="Readiness of a version", responses=oip_responses(404))
+@router.get("/models/{name}/ready", summary="Model readiness", responses=oip_responses(404, 422))
+@router.get(
+    "/models/{name}/versions/{version}/ready", summary="Readiness of a version", responses=oip_responses(404, 422)
+)
 async def model_ready(name: str, repository: RepositoryDep, version: str | None = None) -> dict[str, str | bool]:
     """Status 200 where the model is served."""
     served = repository.get(name, version)

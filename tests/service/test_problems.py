@@ -5,13 +5,17 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 
+import onnx
 import pytest
 from starlette.testclient import TestClient
 
+from model.bundle import MODEL_FILE
+from model.graph import subgraph
 from service import errors
 from service.app import create_app
 from service.errors import ServiceError
 from service.problems import HTTP, INTERNAL, TYPES, problem_types
+from tests.builders import make_bundle
 from tests.service.support import (
     CLASSES,
     FEATURES,
@@ -23,6 +27,7 @@ from tests.service.support import (
     assert_problem,
     make_settings,
     predict,
+    replace_graph,
 )
 
 SECRET = "the password is swordfish"
@@ -153,6 +158,32 @@ def test_an_internal_error_keeps_its_shape(failing: TestClient) -> None:
     for answer in (v1, v2):
         assert "r-1" == answer.headers["x-request-id"]
         assert [] == [word for word in (SECRET, "Traceback", "RuntimeError", ".py") if word in answer.text]
+
+
+def test_an_internal_error_is_logged_under_the_id_of_its_request(
+    failing: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The answer sends its reader to the log: there the request's id stands with the cause."""
+    ask(failing, "GET", "/v1/fail", headers={"x-request-id": "r-2"})
+    records = [record for record in caplog.records if "r-2" in record.getMessage()]
+    assert ["ERROR"] == [record.levelname for record in records]
+    assert records[0].exc_info
+    assert SECRET in str(records[0].exc_info[1])
+
+
+def test_a_plan_that_cannot_be_made_is_refused_at_the_start(tmp_path: Path) -> None:
+    """A graph that is at fault where only the Jacobian needs it never gets to serve, and the reason is given."""
+    path = make_bundle(tmp_path)
+    model = onnx.load(path / MODEL_FILE)
+    cheaper = [output.name for output in model.graph.output if output.name != "jacobian"]
+    kept = {node.output[0] for node in subgraph(model, cheaper).graph.node}
+    next(node for node in model.graph.node if node.output[0] not in kept).op_type = "Frobnicate"
+    replace_graph(path, model.SerializeToString())
+    with TestClient(create_app(make_settings(tmp_path))) as client:
+        listed = client.get("/v1/models").json()
+    assert [] == listed["models"]
+    assert [("demo", "1")] == [(refused["name"], refused["version"]) for refused in listed["refused"]]
+    assert "Frobnicate" in listed["refused"][0]["reason"]
 
 
 def test_after_an_internal_error_the_service_goes_on(failing: TestClient) -> None:

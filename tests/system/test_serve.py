@@ -204,7 +204,7 @@ BAD_CALLS: list[tuple[int, str, str, bytes, dict[str, str]]] = [
         b"instances=1",
         {"content-type": "application/x-www-form-urlencoded"},
     ),
-    (422, "POST", f"/v1/models/{CLASSES}/predict", b"", {"content-type": JSON}),
+    (400, "POST", f"/v1/models/{CLASSES}/predict", b"", {"content-type": JSON}),
     (422, "POST", f"/v1/models/{CLASSES}/predict", b'{"instances": [[1]]}', {"content-type": JSON}),
     (422, "POST", f"/v2/models/{CLASSES}/infer", b'{"inputs": []}', {}),
 ]

@@ -1,22 +1,16 @@
 """An existing client of the Open Inference Protocol, tritonclient over HTTP in JSON mode, against the real process."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 from service.version import VERSION
 from tests.service.support import AMOUNT, CLASSES, Truth
 from tests.system.server import Server
-
-with warnings.catch_warnings():
-    warnings.simplefilter(
-        "ignore", DeprecationWarning
-    )  # gevent, which tritonclient.http stands on, is not ours to mend
-    import tritonclient.http as triton
-    from tritonclient.utils import InferenceServerException
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import gzip
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def write(frame: pd.DataFrame, path: Path) -> Path:
     return path
 
 
-def with_cell(column: str, row: int, value: object) -> pd.DataFrame:
+def with_cell(column: str, row: int, value: Any) -> pd.DataFrame:
     """The usual frame with another value in one cell."""
     frame = make_frame(ROWS)
     frame[column] = frame[column].astype(object)
@@ -80,7 +81,7 @@ def test_target_may_stand_anywhere(tmp_path: Path) -> None:
 
 def test_dropped_columns_need_not_be_numeric(tmp_path: Path) -> None:
     """A column of text, a constant one and one with gaps are no matter once they are dropped."""
-    frame = make_frame(ROWS).assign(note="a text", constant=1, gaps=[None, *range(1, ROWS)])
+    frame = make_frame(ROWS).assign(note="a text", constant=1, gaps=[float("nan"), *range(1, ROWS)])
     table = read_table(write(frame, tmp_path / "t.csv"), "outcome", ("note", "constant", "gaps"))
     assert ("width", "height") == table.features
 
@@ -331,11 +332,10 @@ def test_repeated_names_are_refused(tmp_path: Path, repeated: str) -> None:
     assert f"'{repeated}'" in refused(path)
 
 
-@each_format
-def test_column_without_a_name_is_refused(tmp_path: Path, ending: str) -> None:
-    """A feature needs a name, which clients send it by."""
+def test_column_without_a_name_is_refused(tmp_path: Path) -> None:
+    """A feature needs a name, which clients send it by; Parquet can hold a column that has none."""
     frame = make_frame(ROWS).rename(columns={"height": ""})
-    assert "name" in refused(write(frame, tmp_path / f"t{ending}"))
+    assert "name" in refused(write(frame, tmp_path / "t.parquet"))
 
 
 # What stands in the columns
@@ -368,18 +368,14 @@ def test_text_column_is_refused(tmp_path: Path, ending: str) -> None:
         [[1.0, 2.0]] * ROWS,
         [{"key": 1}] * ROWS,
         pd.to_timedelta(np.arange(ROWS), unit="s"),
-        [1j] * ROWS,
     ],
-    ids=["dates", "categories", "bytes", "lists", "structures", "durations", "complex"],
+    ids=["dates", "categories", "bytes", "lists", "structures", "durations"],
 )
 def test_columns_of_other_types_are_refused(tmp_path: Path, values: object) -> None:
-    """What only Parquet can hold, and no network can take (complex numbers it cannot hold either)."""
+    """What Parquet can hold, and no network can take as a number."""
     frame = make_frame(ROWS)
     frame["height"] = pd.Series(values)
-    if frame["height"].dtype == complex:
-        assert "column 'height': expected numbers" in refused(write(frame, tmp_path / "t.csv"))
-    else:
-        assert "column 'height': expected numbers" in refused(write(frame, tmp_path / "t.parquet"))
+    assert "column 'height': expected numbers" in refused(write(frame, tmp_path / "t.parquet"))
 
 
 @each_format
@@ -440,11 +436,11 @@ def test_whole_numbers_of_any_length_are_read_as_numbers(tmp_path: Path, digits:
 
 def test_column_that_turns_to_text_far_down_is_refused(tmp_path: Path) -> None:
     """A long CSV is read in pieces: a text in the last of them is found as any other, without a warning."""
-    frame = make_frame(150_000)
+    frame = make_frame(300_000)
     frame["height"] = frame["height"].astype(object)
-    frame.loc[149_999, "height"] = "tall"
+    frame.loc[299_999, "height"] = "tall"
     message = refused(write(frame, tmp_path / "t.csv"))
-    assert "column 'height': expected numbers, got 'tall' in row 150000" in message
+    assert "column 'height': expected numbers, got 'tall' in row 300000" in message
 
 
 # What stands in the target
@@ -482,16 +478,15 @@ def test_infinite_target_is_refused(tmp_path: Path, task: Task | None, value: fl
     [(1, "1"), (2.0, "2.0"), ("yes", "'yes'"), (True, "True")],
     ids=["whole", "float", "text", "truth"],
 )
-def test_one_class_is_refused(tmp_path: Path, value: object, shown: str) -> None:
+def test_one_class_is_refused(tmp_path: Path, value: Any, shown: str) -> None:
     """Nothing can be learned of a target with one class; the message shows it."""
     message = refused(write(make_frame(ROWS).assign(outcome=value), tmp_path / "t.parquet"))
     assert f"target 'outcome': expected at least 2 classes, got only {shown}" == message
 
 
-@pytest.mark.parametrize("task", [Task.REGRESSION])
-def test_constant_value_is_refused(tmp_path: Path, task: Task) -> None:
+def test_constant_value_is_refused(tmp_path: Path) -> None:
     """Nothing can be learned of a value that never changes."""
-    message = refused(write(make_frame(ROWS).assign(outcome=4.5), tmp_path / "t.csv"), task=task)
+    message = refused(write(make_frame(ROWS).assign(outcome=4.5), tmp_path / "t.csv"))
     assert "target 'outcome': expected values that differ, got 4.5 in every row" == message
 
 

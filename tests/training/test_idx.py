@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@settings(deadline=None, derandomize=True)
 @given(
     array=hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=4, min_side=0, max_side=6)), zipped=st.booleans()
 )

@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.schedule import WeightSchedule
@@ -68,6 +68,7 @@ def test_empty_ramp_is_a_jump(
 
 
 @each_moving_shape
+@settings(deadline=None, derandomize=True)
 @given(start=weights, end=weights, ramp=ramps, first=shares, second=shares)
 def test_moves_in_one_direction(
     shape: Literal["linear", "cosine"],
