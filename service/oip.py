@@ -173,7 +173,7 @@ def _values(data: list[Any], shape: Sequence[int], datatype: str) -> NDArray[np.
     if narrowed is None:
         k = int(np.argmax(~(np.abs(values) <= FLOAT32_MAX)))
         raise InvalidInputError(
-            f"inputs[0].data: expected numbers within ±{FLOAT32_MAX:.4g} (the model computes in FP32, that is float32), "
+            f"inputs[0].data: expected {datatype} within ±{FLOAT32_MAX:.4g}, the model's float32, "
             f"got {values.flat[k]:.6g} as value {k}"
         )
     return narrowed
