@@ -5,7 +5,7 @@ matrix products beside the forward pass, so that whatever runs the prediction al
 computes a shape, so that none is bound to the CPU and the batch stays free.
 
 Notation as in `model.sensitivity`. The S explained scalars (or the O rows of the Jacobian) of all rows are swept
-together: [batch, S, n_l] is flattened to [batch·S, n_l] for one matrix product a layer.
+together, as [batch, S, n_l]: one matrix product a layer.
 """
 
 import math
@@ -152,13 +152,9 @@ class _Writer:
         head = self.network.head
         if isinstance(head, ClassificationHead):
             self.top_two = apply("TopK", self.scores, self.indices(2), name="top_two", outputs=2)
-            best, runner_up = (
-                apply("Gather", self.top_two, self.graph.constant(f"index/{k}", k), axis=1) for k in (0, 1)
-            )
-            apply("Sub", best, runner_up, name="margin")
-        scalars, start = self.cotangent_times_output_weight()
-        swept = self.sweep(start, scalars)
-        self.norms(swept, scalars)
+            apply("Sub", self.scalar(self.top_two, 0), self.scalar(self.top_two, 1), name="margin")
+        swept = self.sweep(self.cotangent_times_output_weight())
+        self.norms(swept)
         squares = [
             apply(
                 "MatMul",
@@ -168,47 +164,40 @@ class _Writer:
             for number, (layer, derivative) in enumerate(zip(self.layers, self.derivatives, strict=True), start=1)
         ]
         apply("Sqrt", apply("Concat", *squares, axis=1), name="layer_derivatives")
-        units = len(self.layers[0].weight)
-        explained = swept
-        if scalars > 1:
-            grouped = apply("Reshape", swept, self.indices(-1, scalars, units))
-            explained = apply("Gather", grouped, self.graph.constant("index/0", 0), axis=1)
-        apply("MatMul", explained, "layer1/weight", name="gradient")
+        apply("MatMul", self.scalar(swept, 0), "layer1/weight", name="gradient")
         self.jacobian()
 
-    def cotangent_times_output_weight(self) -> tuple[int, str]:
-        """The first product of the sweep, ∂s/∂score · W_o: how many scalars S, and the result [batch or 1, S, n_L]."""
+    def scalar(self, values: str, k: int, name: str | None = None) -> str:
+        """Those of the k-th explained scalar, out of [batch, S, …]."""
+        return self.graph.apply("Gather", values, self.graph.constant(f"index/{k}", k), axis=1, name=name)
+
+    def cotangent_times_output_weight(self) -> str:
+        """The first product of the sweep, ∂s/∂score · W_o: [batch or 1, S, n_L]."""
         apply = self.graph.apply
         head = self.network.head
         weight = self.network.output.weight
         if isinstance(head, ClassificationHead):
-            classes = f"{self.top_two}.1"
-            best, runner_up = (
-                apply("Gather", "output/weight", apply("Gather", classes, self.indices(k), axis=1), axis=0)
-                for k in (0, 1)
-            )
-            return 2, apply("Concat", best, apply("Sub", best, runner_up), axis=1)
+            rows = apply("Gather", "output/weight", f"{self.top_two}.1", axis=0)
+            best = apply("Split", rows, self.graph.constant("split/two", [1, 1]), axis=1, outputs=2)
+            return apply("Concat", best, apply("Sub", best, f"{best}.1"), axis=1)
         if isinstance(head, OrdinalHead):
             decay = apply("Exp", apply("Neg", apply("Abs", "logits")))
             total = apply("Add", self.graph.constant("one", 1.0), decay)
             slope = apply("ReduceSum", apply("Div", decay, apply("Mul", total, total)), self.indices(1), keepdims=1)
-            return 1, apply(
-                "Mul", apply("Unsqueeze", slope, self.indices(1)), self.constant("output/weight_row", weight[None])
-            )
-        return 1, self.constant("output/weight_scaled", head.jacobian_cotangent(weight[:1, :1]) @ weight)
+            row = self.constant("output/weight_row", weight[None])
+            return apply("Mul", apply("Unsqueeze", slope, self.indices(1)), row)
+        return self.constant("output/weight_scaled", head.jacobian_cotangent(weight[:1, :1]) @ weight)
 
-    def sweep(self, g: str, scalars: int) -> str:
-        """From [batch or 1, S, n_L] back to ∂s/∂z_1, flattened to [batch·S, n_1]."""
+    def sweep(self, g: str) -> str:
+        """From [batch or 1, S, n_L] back to ∂s/∂z_1, [batch, S, n_1]."""
         apply = self.graph.apply
         for number in range(len(self.layers), 0, -1):
-            units, inputs = self.layers[number - 1].weight.shape
-            g = apply("Reshape", apply("Mul", g, self.slopes[number - 1]), self.indices(-1, units))
+            g = apply("Mul", g, self.slopes[number - 1])
             if number > 1:
-                product = apply("MatMul", g, f"layer{number}/weight")
-                g = apply("Reshape", product, self.indices(-1, scalars, inputs))
+                g = apply("MatMul", g, f"layer{number}/weight")
         return g
 
-    def norms(self, swept: str, scalars: int) -> None:
+    def norms(self, swept: str) -> None:
         """‖∂s/∂x̂‖ of each scalar, through the factor that is cheaper than the last product of the sweep."""
         apply = self.graph.apply
         factor = norm_factor(self.layers[0].weight)
@@ -218,28 +207,22 @@ class _Writer:
         # the product. Below 64 units the second call costs more than it saves.
         blocks = [(0, columns // 2), (columns // 2, columns)] if rows == columns >= 64 else [(0, columns)]
         for start, end in blocks:
-            part = apply("Slice", swept, self.indices(start), self.indices(rows), self.indices(1)) if start else swept
+            part = apply("Slice", swept, self.indices(start), self.indices(rows), self.indices(2)) if start else swept
             product = apply("MatMul", part, self.constant(f"layer1/norm_factor/{start}", factor[start:, start:end]))
             # Not ReduceL2: its kernel in ONNX Runtime takes 2.7 times as long as these two.
-            square = apply("ReduceSum", apply("Mul", product, product), self.indices(1), keepdims=0)
+            square = apply("ReduceSum", apply("Mul", product, product), self.indices(2), keepdims=0)
             squares = apply("Add", squares, square) if squares else square
         norms = apply("Sqrt", squares)
-        if scalars == 1:
-            apply("Identity", norms, name="gradient_norm")
-            return
-        pairs = apply("Reshape", norms, self.indices(-1, scalars))
-        for k, name in enumerate(("gradient_norm", "margin_gradient_norm")):
-            apply("Gather", pairs, self.graph.constant(f"index/{k}", k), name=name, axis=1)
+        self.scalar(norms, 0, "gradient_norm")
+        if isinstance(self.network.head, ClassificationHead):
+            self.scalar(norms, 1, "margin_gradient_norm")
 
     def jacobian(self) -> None:
         """Sweep every score by itself."""
-        apply = self.graph.apply
         head, weight = self.network.head, self.network.output.weight
-        features = self.layers[0].weight.shape[1]
         rows = head.jacobian_cotangent(weight[:1, :1].expand(1, head.scores)) @ weight
-        swept = self.sweep(self.constant("output/jacobian_rows", rows), head.scores)
-        product = apply("MatMul", swept, "layer1/weight")
-        apply("Reshape", product, self.indices(-1, head.scores, features), name="jacobian")
+        swept = self.sweep(self.constant("output/jacobian_rows", rows))
+        self.graph.apply("MatMul", swept, "layer1/weight", name="jacobian")
 
     def ranges(self, minimum: Sequence[float], maximum: Sequence[float]) -> None:
         """Shares of features beyond the training range and of hidden units on their tangent continuation."""
