@@ -59,24 +59,18 @@ def _is_version(name: str) -> bool:
     return name.isascii() and name.isdigit() and not name.startswith("0")
 
 
-def prepare(repository: Path, name: str) -> Path:
-    """Make a model's folder and try to write into it, so that hours of training do not end at a closed door.
-
-    Returns:
-        The folder `<repository>/<name>`.
+def check_writable(repository: Path, name: str) -> None:
+    """See that a bundle could be written, and leave no trace: so that hours of training do not end at a closed door.
 
     Raises:
-        BundleError: the name is no plain one, or the folder cannot be written.
+        BundleError: the name is no plain one, or the folder (else the nearest above that exists) cannot be written.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
-    parent = repository / name
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent)).rmdir()
-    except OSError as error:
-        raise BundleError(f"{parent}: cannot write a bundle: {error}") from error
-    return parent
+    folder = repository / name
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise BundleError(f"{folder}: cannot write a bundle: {existing} is no folder that can be written")
 
 
 def write(
@@ -102,9 +96,11 @@ def write(
     """
     if MODEL_FILE not in files or MANIFEST_FILE in files:
         raise BundleError(f"{name}: expected {MODEL_FILE} and no {MANIFEST_FILE} among the files, got {sorted(files)}")
-    parent = prepare(repository, name)
+    check_writable(repository, name)
     digests = {file: sha256(content) for file, content in files.items()}
+    parent = repository / name
     try:
+        parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
         try:
             for file, content in files.items():

@@ -9,6 +9,7 @@ from pydantic_settings import (
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     get_subcommand,
 )
 
@@ -47,10 +48,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; exits with 2 and one message a problem where the input is at fault."""
     try:
         command = CliApp.run(Train, cli_args=sys.argv[1:] if arguments is None else arguments)
-        config = get_subcommand(command, is_required=True, cli_exit_on_error=True)
+        config = get_subcommand(command, is_required=True, cli_exit_on_error=False)
+    except SettingsError as error:
+        print(f"chainzrule-train: {error} (see chainzrule-train --help)", file=sys.stderr)
+        sys.exit(2)
     except ValidationError as error:
-        for problem in error.errors():
-            flag = "--" + "-".join(str(part) for part in problem["loc"][1:2]).replace("_", "-")
+        problems = {str(problem["loc"][1]): problem for problem in reversed(error.errors())}  # the first of each flag
+        for field, problem in reversed(problems.items()):
+            flag = "--" + field.replace("_", "-")
             print(f"chainzrule-train: {flag}: {problem['msg']}, got {problem['input']!r}", file=sys.stderr)
         sys.exit(2)
     try:
@@ -78,14 +83,18 @@ def _fit(config: FitConfig) -> None:
 
     console = Console()
     table = load(config)
-    console.print(
+    console.out(
         f"{table.name}: {len(table.y):,} rows, {len(table.features)} features, {table.task} of {table.target!r}"
-        + (f" into {len(table.classes)} classes" if table.classes else "")
+        + (f" into {len(table.classes)} classes" if table.classes else ""),
+        highlight=False,
     )
     with TrainingProgress(console) as progress:
         result = train(config, table, progress.epoch)
     console.print(summary(result.manifest))
-    console.print(f"Bundle written to {result.path}\nServe it with: chainzrule-serve --repository {config.repository}")
+    console.out(
+        f"Bundle written to {result.path}\nServe it with: chainzrule-serve --repository {config.repository}",
+        highlight=False,
+    )
 
 
 if __name__ == "__main__":

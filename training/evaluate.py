@@ -15,6 +15,7 @@ from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs
 from training.baseline import ReLUNetwork
 from training.data.table import Table
+from training.errors import DivergenceError
 
 ROWS_AT_ONCE = 1024
 ECE_BINS = 15  # Guo et al. 2017
@@ -32,7 +33,11 @@ class Answers:
 
 
 def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hidden_layers: int) -> Answers:
-    """Run the `sensitivity` outputs of an exported graph in ONNX Runtime on the CPU."""
+    """Run the `sensitivity` outputs of an exported graph in ONNX Runtime on the CPU.
+
+    Raises:
+        DivergenceError: an output is not finite.
+    """
     outputs = graph_outputs(
         table.task, features=len(table.features), targets=len(table.classes), hidden_layers=hidden_layers
     )
@@ -48,6 +53,12 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
         for start in range(0, len(rows), ROWS_AT_ONCE)
     ]
     columns = {name: np.concatenate([chunk[k] for chunk in chunks]) for k, name in enumerate(names)}
+    finite = np.logical_and.reduce([np.isfinite(v).reshape(len(rows), -1).all(axis=1) for v in columns.values()])
+    if not finite.all():
+        raise DivergenceError(
+            f"the network overflows on {(~finite).sum()} of {len(rows)} rows that training did not see; "
+            "train with a --bound, a lower --learning-rate or a lower --degree"
+        )
     return Answers({name: columns[name] for name in predicted}, *(columns[name] for name in names[len(predicted) :]))
 
 
@@ -59,9 +70,11 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
         x = torch.from_numpy(table.x[rows[start : start + ROWS_AT_ONCE]])
         standardised = network.standardisation(x).requires_grad_()
         scores = network.from_standardised(standardised)
-        for name, values in network.head.predict(scores.detach()).items():
-            prediction.setdefault(name, []).append(values.numpy())
-        explained = (network.head.cotangent(scores.detach())[:, 0] * scores).sum()
+        with torch.no_grad():
+            cotangent = network.head.cotangent(scores)[:, 0]
+            for name, values in network.head.predict(scores).items():
+                prediction.setdefault(name, []).append(values.numpy())
+        explained = (cotangent * scores).sum()
         (gradient,) = torch.autograd.grad(explained, standardised)
         norms.append(gradient.norm(dim=1).numpy())
     zeros = np.zeros(len(rows), np.float32)

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, one cycle of the learning rate, DREG on its schedule."""
+"""The training loop: AdamW, a warm-up and a cosine of the learning rate, DREG on its schedule."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
 
 from model import dreg
 from model.network import CRNetwork, Trace
@@ -18,6 +18,7 @@ from training.schedule import WeightSchedule
 
 COEFFICIENT_RATE = 0.3  # the polynomials learn more slowly than the weights: their powers amplify a step
 GRADIENT_NORM_AT_MOST = 5.0
+WARM_UP = 0.1  # share of the training in which the learning rate rises to its peak
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,7 @@ def fit(
     count = config.epochs_for(len(x))
     steps = math.ceil(len(x) / config.batch_size)
     optimiser = _optimiser(network, config)
-    scheduler = OneCycleLR(
-        optimiser,
-        max_lr=[group["lr"] for group in optimiser.param_groups],
-        total_steps=count * steps,
-        pct_start=0.1,
-    )
+    scheduler = LambdaLR(optimiser, lambda step: rate_factor((step + 0.5) / (count * steps)))
     schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, config.dreg_weight, config.dreg_ramp)
     regularised = isinstance(network, CRNetwork) and max(config.dreg_start, config.dreg_weight) > 0
     epochs = []
@@ -99,6 +95,13 @@ def fit(
         on_epoch(epoch)
     network.eval()
     return epochs
+
+
+def rate_factor(progress: float) -> float:
+    """The learning rate's share of its peak: a linear warm-up, then half a cosine down to nothing."""
+    if progress < WARM_UP:
+        return progress / WARM_UP
+    return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def _penalty(network: CRNetwork, trace: Trace, config: FitConfig, generator: torch.Generator) -> Float[Tensor, ""]:

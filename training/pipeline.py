@@ -1,6 +1,7 @@
 """The whole way from a table to a bundle: split, train, export, calibrate, evaluate, write."""
 
 import platform
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +18,14 @@ from torch import Tensor
 from model import bundle
 from model.export import export
 from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
-from model.manifest import Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
+from model.manifest import NAME_PATTERN, Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
 from model.network import CRNetwork, Standardisation
 from model.outputs import Task
 from model.ranges import range_excess
 from training.baseline import ReLUNetwork
 from training.config import FitConfig
 from training.data.table import Split, Table, split
+from training.errors import DataError
 from training.evaluate import ask_graph, ask_network, calibrate, evaluate
 from training.fit import Epoch, fit
 
@@ -65,12 +67,15 @@ def train(
         The written bundle. Nothing is written if anything fails before.
 
     Raises:
-        DataError: the table has too few rows.
-        DivergenceError: training diverged.
+        DataError: the table has too few rows, or its name cannot be a model's.
+        DivergenceError: training diverged, or the network overflows on held-out rows.
         model.errors.ArchitectureError: the settings describe no network.
         model.errors.BundleError: the repository cannot be written.
     """
-    bundle.prepare(config.repository, config.name or table.name)
+    name = config.name or table.name
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise DataError(f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name")
+    bundle.check_writable(config.repository, name)
     parts = split(table, test_share=config.test_share, calibration_share=config.calibration_share, seed=config.seed)
     scaling = _scaling(table, parts)
     x, y = torch.from_numpy(table.x[parts.training]), torch.from_numpy(table.y[parts.training])
@@ -93,7 +98,6 @@ def train(
     evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
     baseline = _baseline(config, table, parts, scaling, x, y, on_epoch) if config.baseline else None
 
-    name = config.name or table.name
     provenance = _provenance(config, table, parts, seconds)
 
     def describe(version: int, digests: Mapping[str, str]) -> Manifest:

@@ -271,6 +271,15 @@ def test_plain_csv_named_gz_is_refused(tmp_path: Path) -> None:
     assert "cannot read the table: " in refused(tmp_path / "t.csv.gz")
 
 
+def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path: Path) -> None:
+    """Some programs end each row with a comma: the values stay in their columns."""
+    path = write(make_frame(ROWS), tmp_path / "t.csv")
+    expected = read_table(path, "outcome")
+    first, *rest = path.read_text().splitlines()
+    path.write_text("\n".join([first, *(line + "," for line in rest)]))
+    assert expected.sha256() == read_table(path, "outcome").sha256()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -278,10 +287,9 @@ def test_plain_csv_named_gz_is_refused(tmp_path: Path) -> None:
         lambda lines: [lines[0], lines[1] + ",7", *lines[2:]],
         lambda lines: [*lines[:5], "1.5,2.5", *lines[6:]],
         lambda lines: [*lines[:5], "1.5", *lines[6:]],
-        lambda lines: [lines[0], *(line + "," for line in lines[1:])],
         lambda lines: [lines[0], *(f"{k},{line}" for k, line in enumerate(lines[1:]))],
     ],
-    ids=["one too long", "first too long", "one too short", "one much too short", "a comma more", "a value more"],
+    ids=["one too long", "first too long", "one too short", "one much too short", "a value more"],
 )
 def test_ragged_csv_is_refused(tmp_path: Path, change: Callable[[list[str]], list[str]]) -> None:
     """A row that has more or fewer values than the header has names is never shifted into other columns."""

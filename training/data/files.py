@@ -1,5 +1,7 @@
 """The user's own table: CSV (plain or gzipped) or Parquet, numeric features, one target column."""
 
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,26 @@ def read_frame(path: Path) -> pd.DataFrame:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
         if path.name.endswith((".csv", ".csv.gz")):
-            return pd.read_csv(path, skipinitialspace=True)
-    except (ValueError, OSError, EOFError) as error:  # pandas' and pyarrow's parsing errors are ValueErrors
+            return _read_csv(path)
+    # pandas' and pyarrow's own errors are ValueErrors, zlib's is none; a warning means that a value would be lost.
+    except (ValueError, OSError, EOFError, zlib.error, pd.errors.ParserWarning) as error:
         raise DataError(f"{path}: cannot read the table: {str(error).strip()}") from error
     raise DataError(f"{path}: expected a .csv, .csv.gz or .parquet file, got {path.suffix or 'no ending'!r}")
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str, skipinitialspace=True).iloc[0].dropna().tolist()
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:  # pandas would number them
+        raise DataError(f"{path}: expected columns with names of their own, got {repeated} more than once")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        frame = pd.read_csv(path, skipinitialspace=True, index_col=False, low_memory=False)
+    for name in frame.columns[~frame.dtypes.map(pd.api.types.is_numeric_dtype)]:
+        numbers = pd.to_numeric(frame[name], errors="coerce")
+        if (numbers.isna() == frame[name].isna()).all():  # whole numbers beyond 64 bits, which pandas reads as text
+            frame[name] = numbers
+    return frame
 
 
 def read_table(path: Path, target: str | None, drop: tuple[str, ...] = (), task: Task | None = None) -> Table:
@@ -51,36 +69,41 @@ def read_table(path: Path, target: str | None, drop: tuple[str, ...] = (), task:
     if target in drop:
         raise DataError(f"{path}: expected the target {target!r} to be kept, got it among the columns to drop")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise DataError(f"{path}: expected columns with names of their own, got {repeated} more than once")
+    if repeated or not all(columns):
+        raise DataError(f"{path}: expected columns with names of their own, got {repeated or columns}")
     features = [column for column in columns if column not in (target, *drop)]
     if not features:
         raise DataError(f"{path}: expected at least one feature column besides the target, got none")
     if not len(frame):
         raise DataError(f"{path}: expected rows, got none")
-    x = np.stack([_numbers(path, frame[column]) for column in features], axis=1)
+    x = np.stack(
+        [
+            _numbers(
+                f"{path}: column {column!r}",
+                frame[column],
+                f"; leave the column out with --drop {column}, or encode it as numbers",
+            )
+            for column in features
+        ],
+        axis=1,
+    )
     for column, values in zip(features, x.T, strict=True):
         if values.min() == values.max():
             raise DataError(
                 f"{path}: column {column!r}: expected values that differ, got {values[0]:g} in every row; "
                 f"leave it out with --drop {column}"
             )
-    task = task or _infer_task(frame[target])
-    y, classes = _target(path, frame[target], task)
+    y, classes, task = _target(f"{path}: target {target!r}", frame[target], task)
     name = path.name.split(".")[0]
     return Table(name=name, x=x, y=y, features=tuple(features), target=target, task=task, classes=classes)
 
 
-def _numbers(path: Path, column: pd.Series) -> NDArray[np.float32]:
-    """A numeric column as float32; raises DataError with the first offending row otherwise."""
-    where = f"{path}: column {column.name!r}"
+def _numbers(where: str, column: pd.Series, advice: str = "") -> NDArray[np.float32]:
+    """A numeric column as float32; raises DataError with the first offending row, and advice, otherwise."""
     if not pd.api.types.is_numeric_dtype(column) or pd.api.types.is_complex_dtype(column):
         converted = pd.to_numeric(column, errors="coerce")
         row = int(np.argmax((converted.isna() & column.notna()).to_numpy()))
-        raise DataError(
-            f"{where}: expected numbers, got {column.iloc[row]!r} in row {row + 1}; "
-            f"leave the column out with --drop {column.name}, or encode it as numbers"
-        )
+        raise DataError(f"{where}: expected numbers, got {column.iloc[row]!r} in row {row + 1}{advice}")
     missing = column.isna().to_numpy()
     if missing.any():
         raise DataError(
@@ -104,26 +127,34 @@ def _infer_task(column: pd.Series) -> Task:
 
 
 def _target(
-    path: Path, column: pd.Series, task: Task
-) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...]]:
-    where = f"{path}: target {column.name!r}"
+    where: str, column: pd.Series, task: Task | None
+) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...], Task]:
+    """Targets, names of the classes, and the task; raises DataError where the column cannot be learned."""
     if column.isna().any():
         raise DataError(f"{where}: expected a value in every row, got {column.isna().sum()} missing")
+    values = column.to_numpy()
+    odd = next((value for value in values.tolist() if not isinstance(value, str | bool | int | float)), None)
+    if odd is not None:
+        raise DataError(f"{where}: expected text, truth values or numbers, got {odd!r}")
+    numeric = pd.api.types.is_numeric_dtype(column)
+    if numeric and not np.isfinite(values.astype(np.float64)).all():
+        raise DataError(f"{where}: expected finite numbers, got {values[~np.isfinite(values)][0]}")
+    task = task or _infer_task(column)
     if task is Task.REGRESSION:
-        values = _numbers(path, column)
-        if values.min() == values.max():
-            raise DataError(f"{where}: expected values that differ, got {values[0]:g} in every row")
-        return values, ()
-    if task is Task.ORDINAL and not pd.api.types.is_numeric_dtype(column):
+        numbers = _numbers(where, column)
+        if numbers.min() == numbers.max():
+            raise DataError(f"{where}: expected values that differ, got {numbers[0]:g} in every row")
+        return numbers, (), task
+    if task is Task.ORDINAL and not numeric:
         raise DataError(f"{where}: expected levels as numbers, so that their order is known, got {column.iloc[0]!r}")
-    levels, numbers = np.unique(column.to_numpy(), return_inverse=True)
+    levels, places = np.unique(values if numeric else values.astype(str), return_inverse=True)
     if len(levels) < 2:
-        raise DataError(f"{where}: expected at least 2 classes, got only {levels[0]!r}")
+        raise DataError(f"{where}: expected at least 2 classes, got only {levels.tolist()[0]!r}")
     if len(levels) > len(column) // 2:
         raise DataError(
             f"{where}: expected classes that repeat, got {len(levels)} different values in {len(column)} rows"
         )
-    return numbers.astype(np.int64), tuple(_class_name(level) for level in levels.tolist())
+    return places.astype(np.int64), tuple(_class_name(level) for level in levels.tolist()), task
 
 
 def _class_name(level: object) -> str:

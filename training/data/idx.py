@@ -5,6 +5,7 @@ the bytes in row-major order (yann.lecun.com/exdb/mnist).
 """
 
 import gzip
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -51,7 +52,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     axes = content[3]
     start = 4 + 4 * axes
     shape = struct.unpack(f">{axes}I", content[4:start]) if len(content) >= start else ()
-    expected = int(np.prod(shape, dtype=np.int64))
+    expected = math.prod(shape)
     if not shape or len(content) - start != expected:
         raise DataError(f"{path}: expected {expected} bytes for the shape {shape}, got {max(len(content) - start, 0)}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
@@ -62,11 +63,13 @@ def _from_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     for part in ("train", "t10k"):
         images.append(read_idx(folder / f"{part}-images-idx3-ubyte.gz"))
         labels.append(read_idx(folder / f"{part}-labels-idx1-ubyte.gz"))
-        if images[-1].shape[1:] != (SIDE, SIDE) or len(images[-1]) != len(labels[-1]):
+        if images[-1].shape[1:] != (SIDE, SIDE) or labels[-1].shape != images[-1].shape[:1]:
             raise DataError(
                 f"{folder}: expected {part} images of {SIDE} × {SIDE} with one label each, "
                 f"got {images[-1].shape} and {labels[-1].shape}"
             )
+        if labels[-1].max(initial=0) >= 10:
+            raise DataError(f"{folder}: expected {part} labels of 0 to 9, got {labels[-1].max()}")
     return np.concatenate(images).reshape(-1, SIDE * SIDE), np.concatenate(labels)
 
 

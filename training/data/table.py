@@ -79,7 +79,10 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
 
     def draw(pool: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         stratify = table.y[pool] if table.classes and count >= len(table.classes) else None
-        kept, drawn = train_test_split(pool, test_size=count, random_state=seed, stratify=stratify)
+        try:
+            kept, drawn = train_test_split(pool, test_size=count, random_state=seed, stratify=stratify)
+        except ValueError as error:
+            raise DataError(f"{table.name}: expected rows of each class for each part of the split: {error}") from error
         return np.sort(kept), np.sort(drawn)
 
     pool = np.arange(rows)
@@ -88,4 +91,10 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
     else:
         pool, test = draw(pool, round(test_share * rows))
     training, calibration = draw(pool, min(round(calibration_share * rows), CALIBRATION_ROWS_AT_MOST))
+    missing = set(range(len(table.classes))).difference(table.y[training].tolist() if table.classes else ())
+    if missing:
+        raise DataError(
+            f"{table.name}: expected rows of each class among the {len(training)} training rows, "
+            f"got none of {table.classes[min(missing)]!r}"
+        )
     return Split(training, calibration, test)
