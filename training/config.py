@@ -67,7 +67,7 @@ class FitConfig(BaseModel):
         description="passes over the training rows; by default 20, or more on few rows: 2,000 steps at least",
     )
     batch_size: int = Field(64, ge=1, description="rows a step")
-    learning_rate: float = Field(2e-3, gt=0, allow_inf_nan=False, description="of AdamW, at its peak")
+    learning_rate: float = Field(2e-3, gt=0, le=1e6, allow_inf_nan=False, description="of AdamW, at its peak")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
     seed: int = Field(0, ge=0, lt=2**32, description="of the split, the weights and the order of the rows")
     test_share: float = Field(0.2, gt=0, lt=0.5, description="rows kept for the test, where none are published")

@@ -53,17 +53,17 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
         for start in range(0, len(rows), ROWS_AT_ONCE)
     ]
     columns = {name: np.concatenate([chunk[k] for chunk in chunks]) for k, name in enumerate(names)}
-    finite = np.logical_and.reduce([np.isfinite(v).reshape(len(rows), -1).all(axis=1) for v in columns.values()])
-    if not finite.all():
-        raise DivergenceError(
-            f"the network overflows on {(~finite).sum()} of {len(rows)} rows that training did not see; "
-            "train with a --bound, a lower --learning-rate or a lower --degree"
-        )
-    return Answers({name: columns[name] for name in predicted}, *(columns[name] for name in names[len(predicted) :]))
+    return _finite(
+        Answers({name: columns[name] for name in predicted}, *(columns[name] for name in names[len(predicted) :]))
+    )
 
 
 def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> Answers:
-    """Run a network without closed-form sensitivities; its gradient norms come from autograd."""
+    """Run a network without closed-form sensitivities; its gradient norms come from autograd.
+
+    Raises:
+        DivergenceError: an output is not finite.
+    """
     prediction: dict[str, list[NDArray[np.float32]]] = {}
     norms = []
     for start in range(0, len(rows), ROWS_AT_ONCE):
@@ -78,7 +78,19 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
         (gradient,) = torch.autograd.grad(explained, standardised)
         norms.append(gradient.norm(dim=1).numpy())
     zeros = np.zeros(len(rows), np.float32)
-    return Answers({k: np.concatenate(v) for k, v in prediction.items()}, np.concatenate(norms), zeros, zeros)
+    return _finite(Answers({k: np.concatenate(v) for k, v in prediction.items()}, np.concatenate(norms), zeros, zeros))
+
+
+def _finite(answers: Answers) -> Answers:
+    rows = len(answers.gradient_norm)
+    columns = [*answers.prediction.values(), answers.gradient_norm]
+    finite = np.logical_and.reduce([np.isfinite(values).reshape(rows, -1).all(axis=1) for values in columns])
+    if not finite.all():
+        raise DivergenceError(
+            f"the network overflows on {(~finite).sum()} of {rows} rows that training did not see; "
+            "train with a --bound, a lower --learning-rate or a lower --degree"
+        )
+    return answers
 
 
 def distribution(values: NDArray[np.float32]) -> Distribution:
@@ -113,11 +125,11 @@ def evaluate(answers: Answers, table: Table, rows: NDArray[np.int64], parameters
     """Measure answers against the table's targets."""
     y = table.y[rows]
     if table.task is Task.REGRESSION:
-        value = answers.prediction["value"]
+        truth, value = y.astype(np.float64), answers.prediction["value"].astype(np.float64)  # squares leave float32
         figures = {
-            "root_mean_squared_error": math.sqrt(metrics.mean_squared_error(y, value)),
-            "mean_absolute_error": float(metrics.mean_absolute_error(y, value)),
-            "r2": float(metrics.r2_score(y, value)),
+            "root_mean_squared_error": math.sqrt(metrics.mean_squared_error(truth, value)),
+            "mean_absolute_error": float(metrics.mean_absolute_error(truth, value)),
+            "r2": float(metrics.r2_score(truth, value)),
         }
     else:
         probabilities = answers.prediction["probabilities"]

@@ -130,7 +130,7 @@ def _scaling(table: Table, parts: Split) -> _Scaling:
         mean, scale = np.full(features, x.mean()), np.full(features, x.std())
         least, greatest = table.common_range or (x.min(), x.max())
         minimum, maximum = np.full(features, least), np.full(features, greatest)
-    scale = np.where(scale > 0, scale, 1.0)
+    scale = np.where(scale.astype(np.float32) > 0, scale, 1.0)
     return _Scaling(*(figures.astype(np.float32) for figures in (mean, scale, minimum, maximum)))
 
 

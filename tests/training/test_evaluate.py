@@ -349,6 +349,17 @@ def test_regression_figures() -> None:
     } == evaluation.metrics
 
 
+def test_regression_figures_hold_large_errors() -> None:
+    """An error of 10³⁰ has a square beyond float32: the figures are taken in float64."""
+    table = small_table(Task.REGRESSION, float32([1, 3, 5, 7]))
+    evaluation = evaluate(make_answers({"value": float32([1, 3, 5, 1e30])}), table, np.arange(4), 5)
+    assert {
+        "root_mean_squared_error": pytest.approx(5e29),
+        "mean_absolute_error": pytest.approx(2.5e29),
+        "r2": pytest.approx(-1e60 / 20),
+    } == evaluation.metrics
+
+
 def test_relu_modules_are_not_replaced() -> None:
     """The network to compare with has a ReLU after each hidden layer, and no other activation."""
     kinds = [type(layer) for layer in relu_network(Task.CLASSIFICATION).body]

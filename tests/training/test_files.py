@@ -271,6 +271,14 @@ def test_plain_csv_named_gz_is_refused(tmp_path: Path) -> None:
     assert "cannot read the table: " in refused(tmp_path / "t.csv.gz")
 
 
+def test_row_numbers_without_a_name_are_no_feature(tmp_path: Path) -> None:
+    """What `frame.to_csv()` writes before the columns must be dropped on purpose: it is no feature to learn from."""
+    path = tmp_path / "t.csv"
+    make_frame(ROWS).to_csv(path)
+    assert "none for 'Unnamed: 0'" in refused(path)
+    assert ("width", "height") == read_table(path, "outcome", ("Unnamed: 0",)).features
+
+
 def test_a_comma_at_the_end_of_each_row_shifts_nothing(tmp_path: Path) -> None:
     """Some programs end each row with a comma: the values stay in their columns."""
     path = write(make_frame(ROWS), tmp_path / "t.csv")

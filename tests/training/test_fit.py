@@ -17,7 +17,7 @@ from tests.training.tables import make_config, make_table
 from training.baseline import ReLUNetwork
 from training.data.embedded import digits
 from training.errors import DivergenceError, TrainingError
-from training.fit import COEFFICIENT_RATE, Epoch, fit
+from training.fit import COEFFICIENT_RATE, WARM_UP, Epoch, fit, rate_factor
 
 HELD_OUT = 500
 """How many of the digits are not trained on."""
@@ -165,6 +165,23 @@ def test_standardisation_is_not_learned() -> None:
 def test_network_is_left_in_evaluation_mode() -> None:
     """Whoever uses the network next finds it ready to predict."""
     assert not train_on_digits(epochs=1)[0].training
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.325, 0.5 + 0.5**1.5), (0.55, 0.5), (1.0, 0.0)]
+)
+def test_learning_rate_warms_up_and_fades(progress: float, expected: float) -> None:
+    """It rises in a line over the first tenth, and falls by half a cosine to nothing at the end."""
+    assert expected == pytest.approx(rate_factor(progress), abs=1e-12)
+
+
+def test_learning_rate_has_one_peak() -> None:
+    """Between its ends the rate rises to its peak and falls again, never above it and never below nothing."""
+    shares = [rate_factor(k / 1000) for k in range(1001)]
+    peak = round(WARM_UP * 1000)
+    assert sorted(shares[: peak + 1]) == shares[: peak + 1]
+    assert sorted(shares[peak:], reverse=True) == shares[peak:]
+    assert (0.0, 1.0) == (min(shares), max(shares))
 
 
 def test_coefficients_learn_more_slowly() -> None:

@@ -1,5 +1,6 @@
 """The user's own table: CSV (plain or gzipped) or Parquet, numeric features, one target column."""
 
+import re
 import warnings
 import zlib
 from pathlib import Path
@@ -72,6 +73,12 @@ def read_table(path: Path, target: str | None, drop: tuple[str, ...] = (), task:
     if repeated or not all(columns):
         raise DataError(f"{path}: expected columns with names of their own, got {repeated or columns}")
     features = [column for column in columns if column not in (target, *drop)]
+    for column in features:
+        if re.fullmatch(r"Unnamed: \d+", column):  # what pandas calls an empty cell of the header
+            raise DataError(
+                f"{path}: expected a name for every column, got none for {column!r} (row numbers, perhaps); "
+                f"leave it out with --drop '{column}'"
+            )
     if not features:
         raise DataError(f"{path}: expected at least one feature column besides the target, got none")
     if not len(frame):
