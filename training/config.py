@@ -70,6 +70,7 @@ class FitConfig(BaseModel):
     learning_rate: float = Field(2e-3, gt=0, le=1e6, allow_inf_nan=False, description="of AdamW, at its peak")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
     seed: int = Field(0, ge=0, lt=2**32, description="of the split, the weights and the order of the rows")
+    threads: int = Field(1, ge=1, description="threads of torch; small networks are fastest on one")
     test_share: float = Field(0.2, gt=0, lt=0.5, description="rows kept for the test, where none are published")
     calibration_share: float = Field(
         0.2, gt=0, lt=0.5, description="rows kept to calibrate the gradient norm, 5,000 at most"

@@ -58,6 +58,8 @@ def train(
 ) -> Result:
     """Train a network on a table and write its bundle into `config.repository`.
 
+    Sets torch's number of threads and seeds its global random state.
+
     Args:
         config: the settings.
         table: what to train on.
@@ -80,6 +82,7 @@ def train(
     scaling = _scaling(table, parts)
     x, y = torch.from_numpy(table.x[parts.training]), torch.from_numpy(table.y[parts.training])
 
+    torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     network = CRNetwork(
         scaling.standardisation(),
