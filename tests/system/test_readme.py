@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BIN = Path(sys.executable).parent
-PORT = 8080  # as the README has it
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def blocks(language: str) -> list[str]:
@@ -36,20 +43,10 @@ def shape(document: Any) -> Any:
     return type(document).__name__
 
 
-@pytest.fixture(scope="module")
-def port_is_free() -> None:
-    """The README's port must be free: whoever runs the tests beside a service is told so."""
-    try:
-        httpx.get(f"http://127.0.0.1:{PORT}/v2/health/live", timeout=1)
-    except httpx.TransportError:
-        return
-    pytest.skip(f"port {PORT}, which the README uses, is taken")
-
-
-@pytest.mark.usefixtures("port_is_free")
 def test_own_table_in_three_commands(tmp_path: Path) -> None:
-    """Copied letter by letter, the commands train, serve and answer as shown, and bad input is refused as shown."""
-    prepare, commands = blocks("console")[1:3]
+    """The commands, on a free port but else letter by letter, train, serve and answer as shown; bad input too."""
+    port = free_port()
+    prepare, commands = (block.replace("8080", str(port)) for block in blocks("console")[1:3])
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     make_table = prepare.splitlines()[1]  # the first line activates the environment, which PATH does here
     train, serve, ask = commands.splitlines()
@@ -72,7 +69,7 @@ def test_own_table_in_three_commands(tmp_path: Path) -> None:
         assert (shown["label"], shown["sensitivity"]["verdict"]) == (given["label"], given["sensitivity"]["verdict"])
         body = json.loads(re.findall(r"-d '(.*)'", ask)[0])
         body["instances"][0][6] = "high"
-        error = httpx.post(f"http://127.0.0.1:{PORT}/v1/models/wine/predict", json=body).json()
+        error = httpx.post(f"http://127.0.0.1:{port}/v1/models/wine/predict", json=body).json()
         assert {**shown_error, "instance": error["instance"]} == error
     finally:
         server.send_signal(signal.SIGTERM)
