@@ -8,6 +8,7 @@ STAMP := $(VENV)/.installed
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"expected Python 3.11 or newer, got {sys.version.split()[0]} (make PYTHON=…)")'
+	@echo "Installing into $(VENV): some minutes, torch is large …"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,test]'
 	@touch $@
@@ -19,8 +20,8 @@ help:  ## what there is to do
 
 setup: $(STAMP)  ## the environment, in .venv
 
-demo: $(STAMP)  ## train on digits, serve, predict with sensitivity, stop (STAY=1 goes on serving)
-	$(BIN)/python docs/demo.py $(if $(STAY),--stay)
+demo: $(STAMP)  ## train on digits, serve, predict with sensitivity, stop (STAY=1 goes on serving; PORT=8081)
+	$(BIN)/python docs/demo.py $(if $(STAY),--stay) $(if $(PORT),--port $(PORT))
 
 serve: $(STAMP)  ## serve the bundles of ./bundles
 	$(BIN)/chainzrule-serve --repository bundles

@@ -5,6 +5,7 @@ Uses nothing but the two commands and HTTP, as anyone would.
 
 import argparse
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +32,9 @@ def main() -> None:
     parser.add_argument("--stay", action="store_true", help="go on serving until Ctrl-C")
     parser.add_argument("--port", type=int, default=8080)
     stay, port = vars(parser.parse_args()).values()
-    if not (REPOSITORY / "digits").exists():
+    check_port(port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the service is stopped too
+    if not list(REPOSITORY.glob("digits/*/manifest.json")):
         console.rule("1. Train a network on 8 × 8 pixel digits, and a ReLU network beside it")
         run([str(BIN / "chainzrule-train"), "fit", "digits", "--repository", str(REPOSITORY)])
     else:
@@ -46,8 +49,11 @@ def main() -> None:
         show_prediction(ask(url, {"instances": [x.tolist()], "top_features": 3}))
         console.rule("4. The same image ten times as bright: it says that it is out of range")
         show_prediction(ask(url, {"instances": [(10 * x).tolist()]}))
-        console.rule("5. An audit in small: 200 images at once, most seen in training")
-        show_audit(ask(url, {"instances": images.data[-200:].tolist()}), images.target[-200:])
+        console.rule("5. An audit in small: 200 images that are blurred by noise")
+        noise = np.random.default_rng(0).normal(scale=4.0, size=(200, 64))
+        noisy = np.clip(images.data[-200:] + noise, 0, 16)
+        show_audit(ask(url, {"instances": noisy.tolist()}), images.target[-200:])
+        console.print("A verdict says how usual the slope at a row is. It does not say whether the label is right.")
         console.print(f"\nTry it yourself while it runs: {url}/docs\n" if stay else "")
         if stay:
             console.print("Serving until Ctrl-C …")
@@ -63,15 +69,19 @@ def run(command: list[str]) -> None:
         sys.exit(finished.returncode)
 
 
-@contextlib.contextmanager
-def service(port: int) -> Iterator[str]:
-    """The service as a process, from ready to stopped."""
+def check_port(port: int) -> None:
+    """Say at once that a port is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            sys.exit(f"demo: port {port} is taken ({error}); name another: python docs/demo.py --port 8081")
+            sys.exit(f"demo: port {port} is taken ({error}); name another: make demo PORT=8081")
+
+
+@contextlib.contextmanager
+def service(port: int) -> Iterator[str]:
+    """The service as a process, from ready to stopped."""
     command = [str(BIN / "chainzrule-serve"), "--repository", str(REPOSITORY), "--port", str(port)]
     console.print(f"$ chainzrule-serve {' '.join(command[1:])}", style="bold")
     url = f"http://127.0.0.1:{port}"
@@ -127,10 +137,8 @@ def show_prediction(predictions: list[dict[str, Any]]) -> None:
             "distance to the boundary", f"{sensitivity['first_order_distance_estimate']:.2f} (an estimate, no bound)"
         )
     if sensitivity["out_of_range"]:
-        share = sensitivity["features_out_of_range_share"]
-        grid.add_row(
-            "out of range", f"yes: {share:.0%} of the features, such as {sensitivity['features_out_of_range'][0]}"
-        )
+        share, names = sensitivity["features_out_of_range_share"], sensitivity["features_out_of_range"]
+        grid.add_row("out of range", f"yes: {share:.0%} of the features" + (f", such as {names[0]}" if names else ""))
     for feature in sensitivity.get("top_features", []):
         grid.add_row("steepest in", f"{feature['feature']} ({feature['gradient']:+.3f})")
     colour = {"nominal": "green", "elevated": "yellow", "critical": "red"}[sensitivity["verdict"]]

@@ -14,12 +14,13 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
+from onnx.external_data_helper import uses_external_data
 from pydantic import ValidationError
 
 from model.errors import BundleError
@@ -106,7 +107,8 @@ def write(
             for file, content in files.items():
                 _write_durably(temporary / file, content)
             while True:
-                version = max(versions(repository, name), default=0) + 1
+                # Whatever has a version's name is in the way, be it a bundle or not.
+                version = max((int(path.name) for path in parent.iterdir() if _is_version(path.name)), default=0) + 1
                 manifest = describe(version, digests)
                 described = (manifest.name, manifest.version, manifest.files)
                 if described != (name, version, digests):
@@ -114,6 +116,7 @@ def write(
                 text = manifest.model_dump_json(indent=2) + "\n"
                 _write_durably(temporary / MANIFEST_FILE, text.encode())
                 temporary.chmod(0o755)
+                _sync_folder(temporary)
                 final = parent / str(version)
                 try:
                     temporary.rename(final)
@@ -206,6 +209,8 @@ def _parse_model(path: Path, content: bytes, manifest: Manifest) -> onnx.ModelPr
         model = onnx.load_model_from_string(content)
     except DecodeError as error:
         raise BundleError(f"{path}: expected an ONNX model: {error}") from error
+    if any(uses_external_data(tensor) for tensor in _tensors(model.graph)):
+        raise BundleError(f"{path}: expected all numbers within the file, got a tensor with external data")
     features = len(manifest.features)
     expected_inputs = {INPUT: _float_rows((features,))}
     inputs = {value.name: _signature(value) for value in model.graph.input}
@@ -220,6 +225,17 @@ def _parse_model(path: Path, content: bytes, manifest: Manifest) -> onnx.ModelPr
     return model
 
 
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every stored tensor of a graph: constants, and those in attributes, of graphs in attributes too."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield attribute.t
+            yield from attribute.tensors
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _tensors(inner)
+
+
 def _float_rows(shape: tuple[int, ...]) -> str:
     return f"FLOAT [{', '.join(map(str, ('rows', *shape)))}]"
 
@@ -230,4 +246,5 @@ def _signature(value: onnx.ValueInfoProto) -> str:
     sizes = [dimension.dim_value if dimension.HasField("dim_value") else "free" for dimension in tensor.shape.dim]
     if sizes and sizes[0] == "free":
         sizes[0] = "rows"
-    return f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} [{', '.join(map(str, sizes))}]"
+    kinds = {number: name for name, number in onnx.TensorProto.DataType.items()}
+    return f"{kinds.get(tensor.elem_type, tensor.elem_type)} [{', '.join(map(str, sizes))}]"

@@ -12,16 +12,13 @@ is penalised: the output weights W_o do not enter R.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from model.manifest import DregForm
 from model.network import CRNetwork, Trace
-
-Form = Literal["local", "projected", "accumulated"]
-"""Which R is added to the loss."""
 
 
 def local(network: CRNetwork, trace: Trace) -> Float[Tensor, ""]:
@@ -56,7 +53,7 @@ def accumulated(network: CRNetwork, trace: Trace) -> Float[Tensor, ""]:
     return torch.stack(terms).sum()
 
 
-FORMS: dict[Form, Callable[[CRNetwork, Trace], Float[Tensor, ""]]] = {
+FORMS: dict[DregForm, Callable[[CRNetwork, Trace], Float[Tensor, ""]]] = {
     "local": local,
     "projected": projected,
     "accumulated": accumulated,

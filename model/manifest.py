@@ -21,6 +21,10 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[int, Field(ge=1)]
 
 
+DregForm = Literal["local", "projected", "accumulated"]
+"""Which R of `model.dreg` is added to the loss."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -73,7 +77,7 @@ class Rows(_Part):
 class Dreg(_Part):
     """How the derivatives were regularised."""
 
-    form: Literal["local", "projected", "accumulated"]
+    form: DregForm
     schedule: Literal["constant", "linear", "cosine"]
     start_weight: float = Field(description="λ₀")
     end_weight: float = Field(description="λ₁")
@@ -132,7 +136,7 @@ class Calibration(_Part):
     out_of_range_rows: float = Field(description="Share of calibration rows with a feature outside the training range.")
     out_of_range_margin: Annotated[float, Field(ge=0)] = Field(
         description="How far outside the training range the farthest calibration row lies, in training standard "
-        "deviations of the feature; 0 where none does. A row farther out than that is out of range."
+        "deviations of the feature; 0 where none does. See model.ranges for what follows."
     )
 
     @model_validator(mode="after")
@@ -164,7 +168,8 @@ class Manifest(_Part):
     provenance: Provenance
     evaluation: Evaluation
     baseline: Evaluation | None = Field(
-        description="A ReLU network of the same widths, trained on the same rows by the same budget."
+        description="A ReLU network of the same widths, trained on the same rows by the same budget; null where none "
+        "was wanted, or it diverged."
     )
     calibration: Calibration
     files: dict[Name, Sha256] = Field(description="SHA-256 of every other file of the bundle.")

@@ -11,7 +11,7 @@ keeps what DREG and the sensitivities need of it. All derivatives of this packag
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -20,16 +20,6 @@ from torch import Tensor, nn
 from model.errors import ArchitectureError
 from model.heads import Head
 from model.polynomial import PolynomialActivation
-
-
-class Scorer(Protocol):
-    """Whatever maps raw rows to the scores that a head reads: a CR network, or one that it is compared with."""
-
-    head: Head
-
-    def __call__(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch scores"]:
-        """Map raw rows to scores."""
-        ...
 
 
 class Trace(NamedTuple):

@@ -8,9 +8,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware import Middleware
+from starlette.responses import RedirectResponse
 
 from service import problems
-from service.dependencies import Engine
+from service.engine import Engine
 from service.middleware import RequestIdMiddleware
 from service.problems import Problem
 from service.repository import Repository
@@ -66,12 +67,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.runtime = runtime
     app.state.repository = repository
     app.state.max_body_bytes = settings.max_body_bytes
-    app.state.engine = Engine(settings.concurrency)
+    app.state.engine = Engine(settings.concurrency, settings.max_rows)
     problems.install(app)
-    for module in (health, predictions, models, inference, problem_pages):
+    for module in (predictions, models, health, inference, problem_pages):
         app.include_router(module.router)
+    app.add_api_route("/", _home, include_in_schema=False)
     _declare_problem(app)
     return app
+
+
+async def _home() -> RedirectResponse:
+    """Whoever opens the address in a browser finds the pages."""
+    return RedirectResponse("docs")
 
 
 def _declare_problem(app: FastAPI) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import socket
 import sys
 
 import uvicorn
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.app import create_app
-from service.errors import ServiceError
+from service.errors import ServiceError, StartError
 from service.settings import Settings
 
 
@@ -18,6 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        _check_port(settings)
         app = create_app(settings)
     except ValidationError as error:
         for problem in error.errors():
@@ -32,6 +34,16 @@ def main(arguments: list[str] | None = None) -> None:
     # uvicorn drains on SIGTERM and then raises it again, to end as by a signal: an asked-for end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+
+
+def _check_port(settings: Settings) -> None:
+    """Find a taken port before bundles are loaded; raises StartError."""
+    try:
+        with socket.create_server((settings.host, settings.port), reuse_port=False):
+            pass
+    except OSError as error:
+        where = f"{settings.host} port {settings.port}"
+        raise StartError(f"expected to listen on {where}, got: {error.strerror}; --port names another") from error
 
 
 if __name__ == "__main__":

@@ -1,27 +1,12 @@
 """What routes ask for, by type."""
 
-from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 
+from service.engine import Engine
 from service.repository import Repository
 from service.runtime import Runtime
-
-Result = TypeVar("Result")
-
-
-class Engine:
-    """Runs what blocks beside the event loop, a bounded number of calls at once."""
-
-    def __init__(self, at_once: int) -> None:
-        """`at_once` calls run, further ones wait."""
-        self._limiter = CapacityLimiter(at_once)
-
-    async def run(self, call: Callable[..., Result], *arguments: object) -> Result:
-        """Await a blocking call."""
-        return await to_thread.run_sync(call, *arguments, limiter=self._limiter)
 
 
 async def _repository(request: Request) -> Repository:
@@ -44,6 +29,15 @@ async def _request_id(request: Request) -> str:
     return request_id
 
 
+async def _version(request: Request) -> str | None:
+    version: str | None = request.path_params.get("version")
+    return version
+
+
+OF_VERSION = {"parameters": [{"name": "version", "in": "path", "required": True, "schema": {"type": "string"}}]}
+"""For OpenAPI: the path parameter of routes that name a version; the same function serves those that do not."""
+
+VersionDep = Annotated[str | None, Depends(_version)]
 RepositoryDep = Annotated[Repository, Depends(_repository)]
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 EngineDep = Annotated[Engine, Depends(_engine)]

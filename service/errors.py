@@ -51,5 +51,9 @@ class InvalidInputError(ServiceError):
         self.faults = faults
 
 
+class TooManyRowsError(ServiceError):
+    """A request has more rows than the settings allow."""
+
+
 class NonFiniteOutputError(ServiceError):
     """The model computed NaN or infinity for a row: its input lies where the network overflows."""

@@ -61,10 +61,13 @@ def _values(instance: Any, names: list[str], where: str, faults: list[Fault]) ->
         )
         return None
     missing = [name for name in names if name not in instance]
-    unknown = [key for key in instance if key not in names] if len(instance) != len(names) or missing else []
+    unknown = []
+    if missing or len(instance) != len(names):
+        known = set(names)
+        unknown = list(islice((key for key in instance if key not in known), NAMES_AT_MOST))
     if missing:
         faults.append(Fault(where, f"expected a value of every feature, got none of {_listed(missing)}"))
-    for key in unknown[:NAMES_AT_MOST]:
+    for key in unknown:
         close = get_close_matches(shown(key), names, n=1)
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         faults.append(Fault(where + pointer(key), f"expected the name of a feature, got {shown(key)!r}{hint}"))

@@ -119,6 +119,11 @@ class ServerMetadata(BaseModel):
     extensions: list[str]
 
 
+def row_count(tensor: RequestInput) -> int:
+    """How many rows a tensor has at most, before its shape is checked against its data."""
+    return min(tensor.shape[0] if tensor.shape else 0, len(tensor.data or ()))
+
+
 def input_array(request: InferenceRequest, model: ServedModel) -> NDArray[np.float32]:
     """The model's input from a request's tensors, [batch, features].
 
@@ -197,6 +202,8 @@ def wanted_outputs(request: InferenceRequest, model: ServedModel) -> list[Output
     known = {output.name: output for output in model.outputs}
     if not request.outputs:
         return list(plan_outputs(model.outputs, Plan.SENSITIVITY))
+    if len({output.name for output in request.outputs}) < len(request.outputs):
+        raise InvalidInputError("outputs: expected each output once, got one of them more than once")
     for k, output in enumerate(request.outputs):
         if output.name not in known:
             raise InvalidInputError(

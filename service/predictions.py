@@ -46,7 +46,9 @@ def _predictions(manifest: Manifest, outputs: dict[str, NDArray[np.float32]]) ->
         return [{"value": value} for value in outputs["value"]]
     classes = manifest.target.classes
     probabilities = outputs["probabilities"]
-    best = probabilities.argmax(axis=1).tolist()
+    # The class that the graph explains: by the logits, which softmax may round to a tie.
+    ranked = outputs["logits"] if manifest.task is Task.CLASSIFICATION else probabilities
+    best = ranked.argmax(axis=1).tolist()
     predictions: list[dict[str, Any]] = [
         {"label": classes[k], "probability": row[k], "probabilities": dict(zip(classes, row, strict=True))}
         for k, row in zip(best, probabilities, strict=True)

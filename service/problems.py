@@ -1,6 +1,7 @@
 """Errors as answers: RFC 9457 problem details under `/v1` and elsewhere, `{"error": …}` under `/v2` (OIP).
 
-The one place that gives an error its status. A problem's `type` is a path of this service, which explains it.
+The one place that gives an error its status. A problem's `type` is a path of this service, which
+explains it, or about:blank where the status says it all.
 """
 
 import logging
@@ -22,6 +23,7 @@ from service.errors import (
     MalformedBodyError,
     NonFiniteOutputError,
     ServiceError,
+    TooManyRowsError,
     UnknownModelError,
     pointer,
     shown,
@@ -59,6 +61,12 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "The body is JSON, but a field, a row or a value is not what was expected. `errors` says where, as a JSON "
         "pointer into the body, what was expected and what came.",
     ),
+    TooManyRowsError: ProblemType(
+        "too-many-rows",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "The request has more rows than one may have",
+        "Send the rows in several requests, or raise the service's max_rows.",
+    ),
     UnknownModelError: ProblemType(
         "unknown-model",
         HTTPStatus.NOT_FOUND,
@@ -85,7 +93,7 @@ INTERNAL = ProblemType(
     "The service failed",
     "A fault of the service, not of the request. Its log has the details under the request's id.",
 )
-HTTP = "http-error"  # unknown routes, wrong methods, bodies over the limit: the status says it all
+ABOUT_BLANK = "about:blank"  # the status says it all: unknown routes, wrong methods, bodies over the limit
 
 
 class ProblemError(BaseModel):
@@ -149,7 +157,7 @@ def row_problem(error: ServiceError, request_id: str) -> dict[str, Any]:
 
 def _document(slug: str, status: int, title: str, detail: str, request_id: str) -> dict[str, Any]:
     return {
-        "type": f"/problems/{slug}",
+        "type": slug if slug == ABOUT_BLANK else f"/problems/{slug}",
         "title": title,
         "status": int(status),
         "detail": detail,
@@ -225,7 +233,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
             )
         case _:
             detail = str(getattr(error, "detail", phrase))
-    kind = ProblemType(HTTP, HTTPStatus(status), phrase, "")
+    kind = ProblemType(ABOUT_BLANK, HTTPStatus(status), phrase, "")
     return _answer(request, kind, detail, headers=headers)
 
 

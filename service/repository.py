@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model import bundle
-from model.errors import BundleError
 from service.errors import StartError, UnknownModelError, shown
 from service.runtime import Runtime
 from service.sensitivity import Judge
@@ -38,22 +37,31 @@ class Repository:
 
     def load(self) -> None:
         """Load every version of every model of the folder; blocks."""
-        refused = []
+        refused: list[Refused] = []
+
+        def refuse(name: str, version: str, error: Exception) -> None:
+            refused.append(Refused(name, version, str(error)))
+            log.warning("refused %s version %s: %s", name, version or "(any)", error)
+
         for folder in sorted(self._settings.repository.iterdir()):
             if not folder.is_dir() or folder.name.startswith("."):
                 continue
-            for version in bundle.versions(self._settings.repository, folder.name):
+            try:
+                versions = bundle.versions(self._settings.repository, folder.name)
+            except OSError as error:  # lost+found, for one, which only root may read
+                refuse(folder.name, "", error)
+                continue
+            for version in versions:
                 try:
                     model = self._read(folder / str(version))
-                except (BundleError, StartError) as error:
-                    refused.append(Refused(folder.name, str(version), str(error)))
-                    log.warning("refused %s version %d: %s", folder.name, version, error)
+                except Exception as error:  # noqa: BLE001  (whatever one bundle does, the others are served)
+                    refuse(folder.name, str(version), error)
                 else:
                     self._models.setdefault(folder.name, {})[version] = model
                     log.info("serving %s version %d on %s", folder.name, version, self._runtime.execution.provider)
         self.refused = tuple(refused)
         if not self._models:
-            log.warning("no model to serve in %s: not ready", self._settings.repository)
+            log.warning("no <model>/<version>/ to serve in %s: not ready", self._settings.repository)
 
     def _read(self, path: Path) -> ServedModel:
         read = bundle.read(path)
@@ -71,11 +79,17 @@ class Repository:
 
     def versions(self, name: str) -> dict[int, ServedModel]:
         """Every served version of a model, lowest first; raises UnknownModelError where there is none."""
-        try:
+        if name in self._models:
             return self._models[name]
-        except KeyError:
-            served = ", ".join(repr(known) for known in self.names()) or "none"
-            raise UnknownModelError(f"model: expected one of those served ({served}), got {shown(name)!r}") from None
+        served = ", ".join(repr(known) for known in self.names()) or "none"
+        raise UnknownModelError(f"model: expected one of those served ({served}), got {shown(name)!r}{self._why(name)}")
+
+    def _why(self, name: str, version: str | None = None) -> str:
+        """The reason for which a model, or one version of it, was refused, for a message; nothing if it was not."""
+        for refused in self.refused:
+            if refused.name == name and version in {None, refused.version}:
+                return f"; version {refused.version} was refused: {refused.reason}"
+        return ""
 
     def get(self, name: str, version: str | None = None) -> ServedModel:
         """A version of a model, the highest one where none is named.

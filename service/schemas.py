@@ -53,7 +53,8 @@ class Sensitivity(BaseModel):
     )
     out_of_range: bool = Field(
         description="The model does not know the place where this row lies: a feature is farther outside the training "
-        "range, or more hidden units are beyond the bound of their polynomial, than in any calibration row."
+        "range than in any calibration row (or than half of that range), or more hidden units are beyond the bound of "
+        "their polynomial than in any calibration row."
     )
     features_out_of_range: list[str] = Field(description="Features outside the training range, ten at most.")
     features_out_of_range_share: float = Field(description="Share of the features outside the training range.")

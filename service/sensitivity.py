@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.manifest import Manifest
-from model.ranges import range_excess
+from model.ranges import feature_excess, feature_margins
 
 
 class Verdict(StrEnum):
@@ -43,20 +43,24 @@ class Judge:
     def __init__(self, manifest: Manifest, elevated_percentile: float, critical_percentile: float) -> None:
         """Take the thresholds from the calibration set, at two percentiles of 0 to 100."""
         levels, norms = manifest.calibration.curve()
-        self._percentiles = 100 * np.array(levels)
-        self._norms = np.array(norms)
+        self._norms, places = np.unique(np.array(norms), return_inverse=True)
+        # Of equal norms, the middle of their percentiles.
+        self._percentiles = 100 * np.bincount(places, weights=levels) / np.bincount(places)
+        self._levels, self._curve = np.array(levels), np.array(norms)
         self._hidden_maximum = np.float32(manifest.calibration.hidden_out_of_range_maximum)
-        self._margin = manifest.calibration.out_of_range_margin
         self._scale = np.array([feature.scale for feature in manifest.features], np.float32)
         self._minimum = np.array([feature.minimum for feature in manifest.features], np.float32)
         self._maximum = np.array([feature.maximum for feature in manifest.features], np.float32)
+        self._margins = feature_margins(
+            self._minimum, self._maximum, self._scale, manifest.calibration.out_of_range_margin
+        )
         self.elevated = self._norm_at(elevated_percentile)
         """The gradient norm above which a row is elevated."""
         self.critical = self._norm_at(critical_percentile)
         """The gradient norm above which a row is critical."""
 
     def _norm_at(self, percentile: float) -> float:
-        return float(np.interp(percentile, self._percentiles, self._norms))
+        return float(np.interp(percentile / 100, self._levels, self._curve))
 
     def judge(self, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]) -> Judgement:
         """Judge rows [batch, features] by the outputs of the `sensitivity` plan."""
@@ -64,8 +68,8 @@ class Judge:
         out_of_range = outputs["hidden_out_of_range"] > self._hidden_maximum
         outside = np.flatnonzero(outputs["out_of_range"])
         if len(outside):
-            excess = range_excess(x[outside], self._minimum, self._maximum, self._scale)
-            out_of_range[outside] |= excess > self._margin
+            excess = feature_excess(x[outside], self._minimum, self._maximum, self._scale)
+            out_of_range[outside] |= (excess > self._margins).any(axis=1)
         critical = (norms > self.critical) | out_of_range
         elevated = norms > self.elevated
         return Judgement(

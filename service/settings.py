@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     device: Device = Field(
         "auto", description="what predictions run on; cuda refuses to start without a GPU, auto says what it got"
     )
-    concurrency: int = Field(2, ge=1, description="predictions that run at once; further ones wait")
+    concurrency: int = Field(2, ge=1, description="requests that are computed at once; further ones wait")
     threads: int = Field(1, ge=1, description="threads of one prediction, on the CPU")
     elevated_percentile: Percentile = Field(
         95.0, description="percentile of the calibration set above which a gradient norm is elevated"
@@ -43,7 +43,8 @@ class Settings(BaseSettings):
     critical_percentile: Percentile = Field(
         99.0, description="percentile of the calibration set above which a gradient norm is critical"
     )
-    max_body_bytes: int = Field(64 * 2**20, ge=1, description="greatest body of a request, in bytes")
+    max_rows: int = Field(10_000, ge=1, description="greatest number of rows of a request")
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="greatest body of a request, in bytes")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     @model_validator(mode="after")

@@ -34,7 +34,7 @@ from model.manifest import (
 )
 from model.network import CRNetwork, Standardisation
 from model.outputs import INPUT, Task
-from model.ranges import range_excess
+from model.ranges import feature_excess
 
 Values = NDArray[np.float32]
 
@@ -220,7 +220,7 @@ def make_manifest(
     minimum_maximum = training_range(network)
     scale = standardisation.scale.numpy()
     least, greatest = (np.array(values, np.float32) for values in minimum_maximum)
-    margin = range_excess(calibration_rows, least, greatest, scale).max()
+    margin = feature_excess(calibration_rows, least, greatest, scale).max()
     columns = zip(*minimum_maximum, standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
     layers = network.polynomial_layers()
     parameters = network.parameter_count()

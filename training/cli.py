@@ -79,7 +79,7 @@ def _fit(config: FitConfig) -> None:
 
     from training.data.load import load
     from training.pipeline import train
-    from training.progress import TrainingProgress, summary
+    from training.progress import TrainingProgress, notes, summary
 
     console = Console()
     table = load(config)
@@ -91,6 +91,8 @@ def _fit(config: FitConfig) -> None:
     with TrainingProgress(console) as progress:
         result = train(config, table, progress.epoch)
     console.print(summary(result.manifest))
+    for note in notes(config, result.manifest):
+        console.out(f"Note: {note}", highlight=False)
     console.out(
         f"Bundle written to {result.path}\nServe it with: chainzrule-serve --repository {config.repository}",
         highlight=False,

@@ -30,6 +30,8 @@ class Answers:
     gradient_norm: NDArray[np.float32]
     out_of_range: NDArray[np.float32]
     hidden_out_of_range: NDArray[np.float32]
+    first_order_distance: NDArray[np.float32] | None = None
+    """margin / ‖∇ margin‖ of classes: an estimate, but one that no scaling of the logits changes."""
 
 
 def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hidden_layers: int) -> Answers:
@@ -43,6 +45,8 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
     )
     predicted = [output.name for output in outputs if output.plan is Plan.PREDICT]
     names = [*predicted, "gradient_norm", "out_of_range", "hidden_out_of_range"]
+    if table.task is Task.CLASSIFICATION:
+        names += ["margin", "margin_gradient_norm"]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
@@ -54,7 +58,13 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
     ]
     columns = {name: np.concatenate([chunk[k] for chunk in chunks]) for k, name in enumerate(names)}
     return _finite(
-        Answers({name: columns[name] for name in predicted}, *(columns[name] for name in names[len(predicted) :]))
+        Answers(
+            {name: columns[name] for name in predicted},
+            columns["gradient_norm"],
+            columns["out_of_range"],
+            columns["hidden_out_of_range"],
+            _ratio(columns["margin"], columns["margin_gradient_norm"]) if "margin" in columns else None,
+        )
     )
 
 
@@ -65,20 +75,37 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
         DivergenceError: an output is not finite.
     """
     prediction: dict[str, list[NDArray[np.float32]]] = {}
-    norms = []
+    norms, distances = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         x = torch.from_numpy(table.x[rows[start : start + ROWS_AT_ONCE]])
         standardised = network.standardisation(x).requires_grad_()
         scores = network.from_standardised(standardised)
         with torch.no_grad():
-            cotangent = network.head.cotangent(scores)[:, 0]
+            cotangent = network.head.cotangent(scores)
             for name, values in network.head.predict(scores).items():
                 prediction.setdefault(name, []).append(values.numpy())
-        explained = (cotangent * scores).sum()
-        (gradient,) = torch.autograd.grad(explained, standardised)
-        norms.append(gradient.norm(dim=1).numpy())
+        scalars = (cotangent * scores[:, None, :]).sum(dim=2)  # the explained one and, for classes, the margin
+        gradients = [
+            torch.autograd.grad(scalar.sum(), standardised, retain_graph=True)[0].norm(dim=1).numpy()
+            for scalar in scalars.unbind(dim=1)
+        ]
+        norms.append(gradients[0])
+        if len(gradients) > 1:
+            distances.append(_ratio(scalars[:, 1].detach().numpy(), gradients[1]))
     zeros = np.zeros(len(rows), np.float32)
-    return _finite(Answers({k: np.concatenate(v) for k, v in prediction.items()}, np.concatenate(norms), zeros, zeros))
+    return _finite(
+        Answers(
+            {name: np.concatenate(values) for name, values in prediction.items()},
+            np.concatenate(norms),
+            zeros,
+            zeros,
+            np.concatenate(distances) if distances else None,
+        )
+    )
+
+
+def _ratio(margin: NDArray[np.float32], steepness: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.divide(margin, steepness, out=np.full_like(margin, np.inf), where=steepness > 0)
 
 
 def _finite(answers: Answers) -> Answers:
@@ -137,6 +164,10 @@ def evaluate(answers: Answers, table: Table, rows: NDArray[np.int64], parameters
             "accuracy": float((probabilities.argmax(axis=1) == y).mean()),
             "expected_calibration_error": expected_calibration_error(probabilities, y),
         }
+        if answers.first_order_distance is not None:
+            median = float(np.median(answers.first_order_distance))
+            if math.isfinite(median):
+                figures["median_first_order_distance"] = median
         if table.task is Task.ORDINAL:
             figures["mean_absolute_error"] = float(np.abs(answers.prediction["expected_level"] - y).mean())
     return Evaluation(metrics=figures, gradient_norm=distribution(answers.gradient_norm), parameters=parameters)
@@ -147,7 +178,7 @@ def calibrate(answers: Answers, excess: NDArray[np.float64]) -> Calibration:
 
     Args:
         answers: to the calibration rows.
-        excess: `model.ranges.range_excess` of the same rows.
+        excess: `model.ranges.feature_excess` of the same rows.
     """
     norms = answers.gradient_norm
     return Calibration(

@@ -62,8 +62,9 @@ def fit(
     steps = math.ceil(len(x) / config.batch_size)
     optimiser = _optimiser(network, config)
     scheduler = LambdaLR(optimiser, lambda step: rate_factor((step + 0.5) / (count * steps)))
-    schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, config.dreg_weight, config.dreg_ramp)
-    regularised = isinstance(network, CRNetwork) and max(config.dreg_start, config.dreg_weight) > 0
+    weight_at_end = config.weight_for(network.head.task)
+    schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, weight_at_end, config.dreg_ramp)
+    regularised = isinstance(network, CRNetwork) and max(config.dreg_start, weight_at_end) > 0
     epochs = []
     network.train()
     for number in range(1, count + 1):

@@ -1,5 +1,6 @@
 """The whole way from a table to a bundle: split, train, export, calibrate, evaluate, write."""
 
+import contextlib
 import platform
 import re
 import subprocess
@@ -21,11 +22,11 @@ from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
 from model.manifest import NAME_PATTERN, Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
 from model.network import CRNetwork, Standardisation
 from model.outputs import Task
-from model.ranges import range_excess
+from model.ranges import feature_excess
 from training.baseline import ReLUNetwork
 from training.config import FitConfig
 from training.data.table import Split, Table, split
-from training.errors import DataError
+from training.errors import DataError, DivergenceError
 from training.evaluate import ask_graph, ask_network, calibrate, evaluate
 from training.fit import Epoch, fit
 
@@ -96,10 +97,14 @@ def train(
     seconds = time.monotonic() - start
     model = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
     layers = len(config.hidden)
-    excess = range_excess(table.x[parts.calibration], scaling.minimum, scaling.maximum, scaling.scale)
+    excess = feature_excess(table.x[parts.calibration], scaling.minimum, scaling.maximum, scaling.scale)
     calibration = calibrate(ask_graph(model, table, parts.calibration, layers), excess)
     evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
-    baseline = _baseline(config, table, parts, scaling, x, y, on_epoch) if config.baseline else None
+    baseline = None
+    if config.baseline:
+        # A network to compare with that fails must not cost the one that is to be served.
+        with contextlib.suppress(DivergenceError):
+            baseline = _baseline(config, table, parts, scaling, x, y, on_epoch)
 
     provenance = _provenance(config, table, parts, seconds)
 
@@ -192,7 +197,7 @@ def _provenance(config: FitConfig, table: Table, parts: Split, seconds: float) -
             form=config.dreg,
             schedule=config.dreg_schedule,
             start_weight=config.dreg_start,
-            end_weight=config.dreg_weight,
+            end_weight=config.weight_for(table.task),
             ramp=config.dreg_ramp,
         ),
         packages={"python": platform.python_version(), **_package_versions()},

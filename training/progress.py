@@ -8,9 +8,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as Grid
 
 from model.manifest import Evaluation, Manifest
+from training.config import FitConfig
 from training.fit import Epoch
 
 LINES_PER_RUN = 10
+ROWS_FOR_P99 = 500  # with fewer, over 1.2 % of rows of the same kind lie above the calibration rows' p99
 
 
 class TrainingProgress:
@@ -63,7 +65,8 @@ def summary(manifest: Manifest) -> Grid:
         grid.add_column("ReLU, same widths", justify="right")
         networks.append(manifest.baseline)
     for metric in manifest.evaluation.metrics:
-        grid.add_row(metric.replace("_", " "), *(f"{network.metrics[metric]:.4f}" for network in networks))
+        shown = (f"{network.metrics[metric]:.4f}" if metric in network.metrics else "–" for network in networks)
+        grid.add_row(metric.replace("_", " "), *shown)
     for label, figures in _norm_figures(networks).items():
         grid.add_row(f"gradient norm, {label}", *figures)
     grid.add_row("parameters", *(f"{network.parameters:,}" for network in networks))
@@ -78,3 +81,20 @@ def _norm_figures(networks: list[Evaluation]) -> dict[str, list[str]]:
         "maximum": [f"{norm.maximum:.3f}" for norm in norms],
         "tail ratio p99 / mean": ["–" if norm.tail_ratio is None else f"{norm.tail_ratio:.3f}" for norm in norms],
     }
+
+
+def notes(config: FitConfig, manifest: Manifest) -> list[str]:
+    """What a reader of the figures should know."""
+    found = []
+    if config.baseline and manifest.baseline is None:
+        found.append("the ReLU network to compare with diverged, so there are no figures of it")
+    if manifest.evaluation.metrics.get("r2", 1.0) <= 0:
+        found.append(
+            "R² is not above 0: the mean of the target predicts these test rows as well; try another --dreg-weight"
+        )
+    rows = manifest.calibration.gradient_norm.rows
+    if rows < ROWS_FOR_P99:
+        found.append(
+            f"{rows} calibration rows: the 99th percentile is rough, and more than 1 % of new rows will be critical"
+        )
+    return found

@@ -4,11 +4,11 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from service.dependencies import RepositoryDep, RuntimeDep
+from service.dependencies import OF_VERSION, RepositoryDep, RuntimeDep, VersionDep
 from service.problems import problem_responses
 from service.schemas import ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = APIRouter(prefix="/v1/models", tags=["Models"])
 
 
 @router.get("", summary="What is served")
@@ -35,8 +35,13 @@ async def models(repository: RepositoryDep, runtime: RuntimeDep) -> ModelList:
 
 
 @router.get("/{name}", summary="A model with its manifest", responses=problem_responses(404, 422))
-@router.get("/{name}/versions/{version}", summary="A version with its manifest", responses=problem_responses(404, 422))
-async def model(name: str, repository: RepositoryDep, version: str | None = None) -> ModelDetail:
+@router.get(
+    "/{name}/versions/{version}",
+    openapi_extra=OF_VERSION,
+    summary="A version with its manifest",
+    responses=problem_responses(404, 422),
+)
+async def model(name: str, repository: RepositoryDep, version: VersionDep) -> ModelDetail:
     """Features, training, evaluation and calibration of a model; its highest version where none is named."""
     served = repository.get(name, version)
     return ModelDetail(digest=served.digest, versions=list(repository.versions(name)), manifest=served.manifest)

@@ -5,16 +5,17 @@ from typing import Annotated
 from fastapi import APIRouter, Body
 from starlette.responses import Response
 
-from service.dependencies import EngineDep, RepositoryDep, RequestIdDep
+from service.dependencies import OF_VERSION, EngineDep, RepositoryDep, RequestIdDep, VersionDep
 from service.errors import NonFiniteOutputError
 from service.instances import rows_to_array
-from service.json import JSONResponse, StrictJSONRoute
+from service.json import StrictJSONRoute, dumps
 from service.predictions import choose_plan, describe
 from service.problems import problem_responses, row_problem
 from service.schemas import PredictRequest, PredictResponse
 from service.sensitivity import overflowed_rows
+from service.served import ServedModel
 
-router = APIRouter(prefix="/v1/models", tags=["predictions"], route_class=StrictJSONRoute)
+router = APIRouter(prefix="/v1/models", tags=["Predictions"], route_class=StrictJSONRoute)
 
 Examples = Body(
     openapi_examples={
@@ -45,6 +46,7 @@ Examples = Body(
 )
 @router.post(
     "/{name}/versions/{version}/predict",
+    openapi_extra=OF_VERSION,
     summary="Predict by a version, with sensitivity",
     response_model=PredictResponse,
     responses=problem_responses(400, 404, 413, 415, 422),
@@ -55,19 +57,25 @@ async def predict(
     repository: RepositoryDep,
     engine: EngineDep,
     request_id: RequestIdDep,
-    version: str | None = None,
+    version: VersionDep,
 ) -> Response:
     """One prediction a row with its sensitivity at that very row. A row that overflows the model gets an `error`."""
     model = repository.get(name, version)
+    engine.admit(len(request.instances))
+    return Response(await engine.run(_answer, model, request, request_id), media_type="application/json")
+
+
+def _answer(model: ServedModel, request: PredictRequest, request_id: str) -> bytes:
+    """The encoded answer; all that takes long, beside the event loop."""
     x = rows_to_array(request.instances, model.manifest)
-    plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
-    outputs = await engine.run(model.run, plan, x)
+    outputs = model.run(choose_plan(sensitivity=request.sensitivity, top_features=request.top_features), x)
     predictions = describe(model, x, outputs, request.top_features)
     for row in overflowed_rows(outputs):
         error = NonFiniteOutputError(
             f"/instances/{row}: the model computed NaN or infinity; the input lies where the network overflows"
         )
         predictions[row] = {"error": row_problem(error, request_id)}
-    return JSONResponse(
-        {"model": name, "version": model.manifest.version, "request_id": request_id, "predictions": predictions}
+    manifest = model.manifest
+    return dumps(
+        {"model": manifest.name, "version": manifest.version, "request_id": request_id, "predictions": predictions}
     )

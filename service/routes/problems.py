@@ -5,7 +5,7 @@ from pydantic import BaseModel
 
 from service.problems import problem_responses, problem_types
 
-router = APIRouter(prefix="/problems", tags=["problems"])
+router = APIRouter(prefix="/problems", tags=["Problems"])
 
 
 class ProblemPage(BaseModel):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
-from service.problems import HTTP, problem_types
+from service.problems import ABOUT_BLANK, problem_types
 from service.settings import Settings
 from tests.service.support import make_settings
 
@@ -46,4 +46,4 @@ def test_every_route_is_documented(text: str, tmp_path: Path) -> None:
 
 def test_every_problem_type_is_documented(text: str) -> None:
     """The last part of each problem's `type`."""
-    assert [] == absent([*(kind.slug for kind in problem_types()), HTTP], text)
+    assert [] == absent([*(kind.slug for kind in problem_types()), ABOUT_BLANK], text)

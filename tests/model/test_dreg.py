@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from model import dreg
+from model.manifest import DregForm
 from model.network import CRNetwork
 from model.outputs import Task
 from tests.builders import make_network
@@ -99,7 +100,7 @@ def test_projected_draws_afresh() -> None:
 @pytest.mark.parametrize("form", list(dreg.FORMS))
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("degree", DEGREES)
-def test_every_form_passes_gradcheck(form: dreg.Form, degree: int, bound: float | None) -> None:
+def test_every_form_passes_gradcheck(form: DregForm, degree: int, bound: float | None) -> None:
     """R has the right gradient by every parameter of the network; what lies beyond the hidden layers gets none."""
     network = make_network(Task.ORDINAL, features=2, hidden=(3, 2), degree=degree, bound=bound, seed=11).double()
     x = oracles.exact_rows(network, 4, seed=12)
@@ -126,7 +127,7 @@ def test_forms_are_reached_by_their_names() -> None:
     """Each form that can be asked for has its function: the training's setting picks from here."""
     expected = {"local": dreg.local, "projected": dreg.projected, "accumulated": dreg.accumulated}
     assert expected == dreg.FORMS
-    assert set(get_args(dreg.Form)) == dreg.FORMS.keys()
+    assert set(get_args(DregForm)) == dreg.FORMS.keys()
 
 
 def test_forms_agree_for_one_linear_layer() -> None:

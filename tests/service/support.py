@@ -216,7 +216,8 @@ def assert_problem(answer: Answer, status: int, slug: str, *parts: str) -> dict[
     assert (status, PROBLEM) == (answer.status, answer.media_type), answer.text
     problem: dict[str, Any] = answer.json()
     assert {"type", "title", "status", "detail", "instance"} == problem.keys() - {"errors"}
-    assert (f"/problems/{slug}", status) == (problem["type"], problem["status"])
+    kind = slug if slug == "about:blank" else f"/problems/{slug}"
+    assert (kind, status) == (problem["type"], problem["status"])
     assert f"urn:request:{answer.headers['x-request-id']}" == problem["instance"]
     assert problem["title"]
     assert [] == [part for part in parts if part not in problem["detail"]], problem["detail"]

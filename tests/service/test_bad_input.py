@@ -314,12 +314,12 @@ def test_unknown_models_and_versions_are_named(
 def test_unknown_routes_and_methods_have_the_shape_of_their_face(client: TestClient) -> None:
     """404 and 405 are problems under /v1 and elsewhere, and `error` alone under /v2; 405 says what is allowed."""
     for path in ("/nope", "/v1/nope", "/v2beta", "/v1/models/classes/versions/1/nope"):
-        assert_problem(ask(client, "GET", path), 404, "http-error", "a route of this service", path)
+        assert_problem(ask(client, "GET", path), 404, "about:blank", "a route of this service", path)
     for path in ("/v2/nope", "/v2/models/classes/nope"):
         assert_oip_error(ask(client, "GET", path), 404, "a route of this service", path)
     for method in ("GET", "PUT", "DELETE", "PATCH"):
         refused = ask(client, method, V1)
-        assert_problem(refused, 405, "http-error", "POST", method)
+        assert_problem(refused, 405, "about:blank", "POST", method)
         assert "POST" == refused.headers["allow"]
         refused = ask(client, method, V2)
         assert_oip_error(refused, 405, "POST", method)
@@ -364,7 +364,7 @@ def test_a_body_over_the_limit_is_refused(repository: Path, *, chunked: bool) ->
 
     with serve(repository, max_body_bytes=BYTES_AT_MOST) as client:
         for length in (BYTES_AT_MOST + 1, 50 * BYTES_AT_MOST):
-            assert_problem(send(client, V1, instances(ROW), length), 413, "http-error", "1,000 bytes")
+            assert_problem(send(client, V1, instances(ROW), length), 413, "about:blank", "1,000 bytes")
             assert_oip_error(send(client, V2, request(), length), 413, "1,000 bytes")
         assert 200 == send(client, V1, instances(ROW), BYTES_AT_MOST).status
         assert 200 == send(client, V2, request(), BYTES_AT_MOST).status

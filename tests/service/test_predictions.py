@@ -65,8 +65,10 @@ def _sensitivity(truth: Truth, outputs: dict[str, Values], row: int, x: Values, 
     }
     outside = [name for name, distance in excess.items() if distance > 0]
     hidden = float(outputs["hidden_out_of_range"][row])
-    out_of_range = max(excess.values()) > calibration.out_of_range_margin or hidden > float(
-        np.float32(calibration.hidden_out_of_range_maximum)
+    farthest = calibration.out_of_range_margin
+    out_of_range = hidden > float(np.float32(calibration.hidden_out_of_range_maximum)) or any(
+        excess[feature.name] > min(farthest, (feature.maximum - feature.minimum) / feature.scale / 2)
+        for feature in manifest.features
     )
     elevated, critical = np.interp([ELEVATED / 100, CRITICAL / 100], levels, norms)
     sensitivity: dict[str, Any] = {

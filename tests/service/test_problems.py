@@ -14,7 +14,7 @@ from model.graph import subgraph
 from service import errors
 from service.app import create_app
 from service.errors import ServiceError
-from service.problems import HTTP, INTERNAL, TYPES, problem_types
+from service.problems import ABOUT_BLANK, INTERNAL, TYPES, problem_types
 from tests.builders import make_bundle
 from tests.service.support import (
     CLASSES,
@@ -45,8 +45,8 @@ ANSWERS: list[tuple[str, Callable[[TestClient], Answer]]] = [
     ("invalid-input", lambda client: predict(client, CLASSES, [])),
     ("unknown-model", lambda client: predict(client, "nope", [])),
     ("unsupported-media-type", lambda client: ask(client, "POST", f"/v1/models/{CLASSES}/predict", content=b"{}")),
-    ("http-error", lambda client: ask(client, "GET", "/nope")),
-    ("http-error", lambda client: ask(client, "DELETE", "/v1/models")),
+    ("about:blank", lambda client: ask(client, "GET", "/nope")),
+    ("about:blank", lambda client: ask(client, "DELETE", "/v1/models")),
 ]
 
 
@@ -88,7 +88,7 @@ def test_problem_types_differ() -> None:
     slugs = [kind.slug for kind in problem_types()]
     assert sorted({*slugs}) == sorted(slugs)
     assert len(slugs) == len({kind.title for kind in problem_types()})
-    assert HTTP not in slugs
+    assert ABOUT_BLANK not in slugs
 
 
 def test_every_error_of_a_request_has_a_type() -> None:
@@ -98,11 +98,11 @@ def test_every_error_of_a_request_has_a_type() -> None:
 
 @pytest.mark.parametrize(("slug", "call"), ANSWERS)
 def test_the_type_of_an_answer_has_a_page(client: TestClient, slug: str, call: Callable[[TestClient], Answer]) -> None:
-    """Whoever follows `type` finds the page, or the status says it all (http-error)."""
+    """Whoever follows `type` finds the page, or the status says it all (about:blank)."""
     answer = call(client)
     problem = assert_problem(answer, answer.status, slug)
     page = ask(client, "GET", problem["type"])
-    if slug == HTTP:
+    if slug == ABOUT_BLANK:
         assert HTTPStatus(answer.status).phrase == problem["title"]
     else:
         assert (200, answer.status, problem["title"]) == (page.status, page.json()["status"], page.json()["title"])
@@ -117,7 +117,7 @@ def test_the_type_of_a_row_s_error_has_a_page(client: TestClient) -> None:
 
 def test_an_unknown_problem_type_has_no_page(client: TestClient) -> None:
     """A path under /problems/ that means nothing is 404."""
-    assert_problem(ask(client, "GET", "/problems/nope"), 404, "http-error", "/problems/nope")
+    assert_problem(ask(client, "GET", "/problems/nope"), 404, "about:blank", "/problems/nope")
 
 
 @pytest.mark.parametrize("request_id", PLAIN_IDS)

@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[str, Any]] = {
     "threads": ("3", 3),
     "elevated_percentile": ("90.5", 90.5),
     "critical_percentile": ("99.9", 99.9),
+    "max_rows": ("7", 7),
     "max_body_bytes": ("1000", 1000),
     "log_level": ("debug", "debug"),
 }
@@ -42,6 +43,7 @@ BAD = [
     ("elevated_percentile", "nan"),
     ("critical_percentile", "101"),
     ("critical_percentile", "inf"),
+    ("max_rows", "0"),
     ("max_body_bytes", "0"),
     ("log_level", "loud"),
 ]

@@ -184,11 +184,20 @@ def test_folder_may_be_given_by_setting_or_environment(data: Path, monkeypatch: 
 
 
 def test_missing_folder_is_refused(data: Path) -> None:
-    """The message names the folder that was looked for, and the data set."""
+    """A folder that was named must hold the data set: the message names it, and nothing is fetched instead."""
     with pytest.raises(
         DataError, match=r"fashion-mnist: expected a folder with the IDX files of fashion-mnist, got none"
     ):
-        images("fashion-mnist", data)
+        load(FitConfig(dataset="fashion-mnist", data=data))
+
+
+def test_plain_files_are_read_too(data: Path) -> None:
+    """The files may be unpacked: the table is the same."""
+    expected = images("mnist", data)
+    for path in (data / "mnist").glob("*.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
+    assert expected.sha256() == images("mnist", data).sha256()
 
 
 @pytest.mark.parametrize("file", [f"{name}.gz" for name in SHA256_OF_RAW_MNIST])

@@ -17,7 +17,7 @@ from model.bundle import MANIFEST_FILE, MODEL_FILE
 from model.errors import ArchitectureError, BundleError, ModelError
 from model.manifest import Evaluation, Manifest
 from model.outputs import INPUT, Task
-from model.ranges import range_excess
+from model.ranges import feature_excess
 from tests.builders import run_graph
 from tests.training.tables import make_config, make_table
 from training.config import FitConfig
@@ -34,7 +34,7 @@ TASKS = {
 }
 EPOCHS = 12
 METRICS = {
-    Task.CLASSIFICATION: {"accuracy", "expected_calibration_error"},
+    Task.CLASSIFICATION: {"accuracy", "expected_calibration_error", "median_first_order_distance"},
     Task.ORDINAL: {"accuracy", "expected_calibration_error", "mean_absolute_error"},
     Task.REGRESSION: {"root_mean_squared_error", "mean_absolute_error", "r2"},
 }
@@ -128,7 +128,7 @@ def test_manifest_says_where_it_comes_from(runs: dict[Task, Run], task: Task) ->
         provenance.weight_decay,
     )
     dreg = provenance.dreg
-    assert ("local", "linear", 0.0, 0.1, (0.0, 0.5)) == (
+    assert ("local", "linear", 0.0, 3.0 if task is Task.REGRESSION else 0.1, (0.0, 0.5)) == (
         dreg.form,
         dreg.schedule,
         dreg.start_weight,
@@ -166,6 +166,9 @@ def test_evaluation_is_that_of_the_written_graph(runs: dict[Task, Run], task: Ta
         }
     else:
         expected = {"accuracy": (outputs["probabilities"].argmax(axis=1) == y).mean()}
+        if task is Task.CLASSIFICATION:
+            distances = outputs["margin"] / outputs["margin_gradient_norm"]
+            expected["median_first_order_distance"] = float(np.median(distances))
         if task is Task.ORDINAL:
             expected["mean_absolute_error"] = np.abs(outputs["expected_level"] - y).mean()
     metrics = run.manifest.evaluation.metrics
@@ -199,7 +202,7 @@ def test_calibration_is_that_of_the_written_graph(runs: dict[Task, Run], task: T
         np.array([getattr(feature, name) for feature in run.manifest.features], np.float32)
         for name in ("minimum", "maximum", "scale")
     )
-    excess = range_excess(run.table.x[rows], minimum, maximum, scale)
+    excess = feature_excess(run.table.x[rows], minimum, maximum, scale)
     assert float(excess.max()) == pytest.approx(calibration.out_of_range_margin)
 
 

@@ -28,7 +28,7 @@ def parts(drawn: Split) -> tuple[list[int], list[int], list[int]]:
 @given(
     rows=st.integers(100, 400),
     test_share=st.floats(0.05, 0.4),
-    calibration_share=st.floats(0.05, 0.4),
+    calibration_share=st.floats(0.2, 0.4),
     seed=st.integers(0, 2**32 - 1),
     task=st.sampled_from(list(Task)),
 )

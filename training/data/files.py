@@ -3,6 +3,7 @@
 import re
 import warnings
 import zlib
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 def read_frame(path: Path) -> pd.DataFrame:
     """Read a .csv, .csv.gz or .parquet file; raises DataError where it is none, or cannot be read."""
     if not path.is_file():
-        raise DataError(f"{path}: expected the path of a file, got none there")
+        got = "a folder" if path.is_dir() else "none there"
+        raise DataError(f"{path}: expected the path of a file, got {got}")
     try:
         if path.suffix == ".parquet":
             return pd.read_parquet(path)
@@ -66,7 +68,11 @@ def read_table(path: Path, target: str | None, drop: tuple[str, ...] = (), task:
         raise DataError(f"{path}: expected --target, one of the columns {columns}")
     for column in (target, *drop):
         if column not in columns:
-            raise DataError(f"{path}: expected a column {column!r}, got the columns {columns}")
+            close = get_close_matches(column, columns, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            if len(columns) == 1 and ";" in columns[0]:
+                hint = " (is the table separated by semicolons? commas are expected)"
+            raise DataError(f"{path}: expected a column {column!r}, got the columns {columns}{hint}")
     if target in drop:
         raise DataError(f"{path}: expected the target {target!r} to be kept, got it among the columns to drop")
     repeated = sorted({column for column in columns if columns.count(column) > 1})
@@ -122,7 +128,14 @@ def _numbers(where: str, column: pd.Series, advice: str = "") -> NDArray[np.floa
     if bad.any():
         row = int(np.argmax(bad))
         raise DataError(f"{where}: expected numbers within float32, got {values[row]:g} in row {row + 1}")
-    return values.astype(np.float32)
+    narrowed = values.astype(np.float32)
+    distinct, kept = len(np.unique(values)), len(np.unique(narrowed))
+    if kept < distinct / 2:
+        raise DataError(
+            f"{where}: expected values that float32 can tell apart, got {distinct} of which it keeps {kept}; "
+            "subtract an offset (a first time stamp, say)"
+        )
+    return narrowed
 
 
 def _infer_task(column: pd.Series) -> Task:

@@ -58,11 +58,15 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
+def _gzipped_or_plain(path: Path) -> Path:
+    return path if path.exists() else path.with_name(path.name + ".gz")
+
+
 def _from_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     images, labels = [], []
     for part in ("train", "t10k"):
-        images.append(read_idx(folder / f"{part}-images-idx3-ubyte.gz"))
-        labels.append(read_idx(folder / f"{part}-labels-idx1-ubyte.gz"))
+        images.append(read_idx(_gzipped_or_plain(folder / f"{part}-images-idx3-ubyte")))
+        labels.append(read_idx(_gzipped_or_plain(folder / f"{part}-labels-idx1-ubyte")))
         if images[-1].shape[1:] != (SIDE, SIDE) or labels[-1].shape != images[-1].shape[:1]:
             raise DataError(
                 f"{folder}: expected {part} images of {SIDE} × {SIDE} with one label each, "
@@ -89,20 +93,18 @@ def images(name: str, data: Path | None) -> Table:
 
     Args:
         name: of the data set.
-        data: folder that holds `<name>/` with the four gzipped IDX files; without it they come from OpenML.
+        data: folder that may hold `<name>/` with the four IDX files, gzipped or not; else they come from OpenML.
 
     Raises:
         DataError: a file is missing or damaged, or OpenML cannot be reached.
     """
-    if data is None:
+    if data is None or not (data / name).is_dir():
         pixels, labels = _from_openml(name)
         test_rows = TEST_ROWS
     else:
         folder = data / name
-        if not folder.is_dir():
-            raise DataError(f"{folder}: expected a folder with the IDX files of {name}, got none")
         pixels, labels = _from_folder(folder)
-        test_rows = len(read_idx(folder / "t10k-labels-idx1-ubyte.gz"))
+        test_rows = len(read_idx(_gzipped_or_plain(folder / "t10k-labels-idx1-ubyte")))
     return Table(
         name=name,
         x=pixels.astype(np.float32),

@@ -29,4 +29,8 @@ def load(config: FitConfig) -> Table:
         raise DataError(f"{config.dataset}: its target is known; --target, --drop and --task are for tables")
     if config.dataset in EMBEDDED:
         return EMBEDDED[config.dataset]()
+    if config.data and not (config.data / config.dataset).is_dir():
+        raise DataError(
+            f"{config.data / config.dataset}: expected a folder with the IDX files of {config.dataset}, got none"
+        )
     return idx.images(config.dataset, config.data_folder())

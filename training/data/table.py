@@ -12,7 +12,8 @@ from model.outputs import Task
 from training.errors import DataError
 
 CALIBRATION_ROWS_AT_MOST = 5_000
-ROWS_AT_LEAST = 100  # a fifth of them calibrates: below 20 rows not even p95 is an observed value
+CALIBRATION_ROWS_AT_LEAST = 20  # below, not even p95 is an observed value
+ROWS_AT_LEAST = 100  # a fifth of them calibrates
 ROWS_OF_A_CLASS_AT_LEAST = 5  # so that each part of the split can hold one
 
 
@@ -97,4 +98,7 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
             f"{table.name}: expected rows of each class among the {len(training)} training rows, "
             f"got none of {table.classes[min(missing)]!r}"
         )
+    for part, count, least in (("calibration", len(calibration), CALIBRATION_ROWS_AT_LEAST), ("test", len(test), 2)):
+        if count < least:
+            raise DataError(f"{table.name}: expected a share that gives at least {least} {part} rows, got {count}")
     return Split(training, calibration, test)
