@@ -82,7 +82,9 @@ class Repository:
         if name in self._models:
             return self._models[name]
         served = ", ".join(repr(known) for known in self.names()) or "none"
-        raise UnknownModelError(f"model: expected one of those served ({served}), got {shown(name)!r}{self._why(name)}")
+        raise UnknownModelError(
+            f"model: expected one of those served ({served}), got {shown(name)!r}" + self._why(name)
+        )
 
     def _why(self, name: str, version: str | None = None) -> str:
         """The reason for which a model, or one version of it, was refused, for a message; nothing if it was not."""
@@ -106,4 +108,5 @@ class Repository:
         served = ", ".join(map(str, versions))
         raise UnknownModelError(
             f"version of model {name!r}: expected one of those served ({served}), got {shown(version)!r}"
+            + self._why(name, version)
         )

@@ -399,6 +399,33 @@ def test_a_manifest_of_another_model_is_not_written(tmp_path: Path) -> None:
     assert [] == bundle.versions(tmp_path, "other")
 
 
+def test_numbers_outside_the_file_are_refused(tmp_path: Path) -> None:
+    """A tensor with external data lies in a file that no digest vouches for."""
+    path = make_bundle(tmp_path)
+    model = bundle.read(path).model
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="elsewhere.bin")
+    replace_model(path, model.SerializeToString())
+    assert_refused(path, str(path / bundle.MODEL_FILE), "external data")
+
+
+def test_a_type_that_onnx_does_not_know_is_refused(tmp_path: Path) -> None:
+    """A number that names no type is a fault of the file, not of the reader."""
+    path = make_bundle(tmp_path)
+    model = bundle.read(path).model
+    model.graph.output[0].type.tensor_type.elem_type = 999
+    replace_model(path, model.SerializeToString())
+    assert_refused(path, str(path / bundle.MODEL_FILE), "999")
+
+
+def test_what_has_a_versions_name_is_stepped_over(tmp_path: Path) -> None:
+    """A file in the place of the next version does not stop a writer, nor keep it trying for ever."""
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "1").write_text("in the way")
+    assert "2" == bundle.write(tmp_path, "demo", describe_as(make_manifest(make_network())), FILES).name
+
+
 def test_the_torch_free_half_imports_no_torch() -> None:
     """What the service reads of this package starts without torch, jaxtyping or any other part of training."""
     program = (

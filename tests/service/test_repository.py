@@ -10,6 +10,7 @@ import onnx
 import pytest
 from starlette.testclient import TestClient
 
+from model import bundle
 from model.bundle import MANIFEST_FILE, MODEL_FILE
 from model.outputs import Task
 from service.app import create_app
@@ -270,3 +271,33 @@ def test_models_of_different_kinds_stand_side_by_side(client: TestClient, truths
     names = [name for name, truth in truths.items() if truth.manifest.task is task]
     assert [task] * len(names) == [tasks[name] for name in names]
     assert names
+
+
+def test_an_unreadable_folder_is_refused_and_the_others_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What only root may read (lost+found, for one) does not keep the service from its start."""
+    make_bundle(tmp_path)
+    (tmp_path / "lost+found").mkdir()
+    listed = bundle.versions
+
+    def versions(repository: Path, name: str) -> list[int]:
+        if name == "lost+found":  # tests may run as root, who may read all
+            raise PermissionError(13, "Permission denied")
+        return listed(repository, name)
+
+    monkeypatch.setattr(bundle, "versions", versions)
+    with serve(tmp_path) as client:
+        assert [("demo", 1)] == served(client)
+        (refused,) = models(client)["refused"]
+    assert ("lost+found", "") == (refused["name"], refused["version"])
+    assert "Permission denied" in refused["reason"]
+
+
+def test_a_refused_version_is_explained_to_who_asks_for_it(tmp_path: Path) -> None:
+    """The 404 of a version that was refused gives the reason."""
+    make_bundle(tmp_path)
+    truncated(make_bundle(tmp_path))
+    with serve(tmp_path) as client:
+        answer = ask(client, "GET", "/v1/models/demo/versions/2")
+    assert_problem(answer, 404, "unknown-model", "got '2'; version 2 was refused", "model.onnx")
