@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/models", tags=["Predictions"], route_class=Strict
 Examples = Body(
     openapi_examples={
         "list": {
-            "summary": "A row as a list, in the order of the features",
+            "summary": "A row as a list, in the order of the features (here of a model with three)",
             "value": {"instances": [[17.99, 10.38, 122.8]]},
         },
         "object": {
