@@ -38,8 +38,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _check_port(settings: Settings) -> None:
     """Find a taken port before bundles are loaded; raises StartError."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        with socket.create_server((settings.host, settings.port), reuse_port=False):
+        with socket.create_server((settings.host, settings.port), family=family):
             pass
     except OSError as error:
         where = f"{settings.host} port {settings.port}"

@@ -295,3 +295,14 @@ def test_the_service_runs_without_the_training_half(repository: Path) -> None:
     assert {"onnxruntime", "service.app", "model.manifest"} <= set(modules)
     assert set() == FORBIDDEN & {name.partition(".")[0] for name in modules}
     assert set() == {"model.network", "model.export", "model.heads"} & set(modules)
+
+
+def test_a_taken_port_is_told_at_once(repository: Path) -> None:
+    """Exit code 2 and one line that names the port and the flag, before any bundle is loaded."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [str(SERVE), "--repository", str(repository), "--port", str(port)]
+        finished = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=60)
+    assert (2, 1) == (finished.returncode, len(finished.stderr.splitlines()))
+    assert f"127.0.0.1 port {port}" in finished.stderr
+    assert "--port names another" in finished.stderr
