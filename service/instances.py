@@ -97,12 +97,12 @@ def _number_faults(
     for number, (instance, row) in enumerate(zip(instances, rows, strict=True)):
         by_name = isinstance(instance, dict)
         for k, (name, value) in enumerate(zip(names, row, strict=True)):
-            message = number_fault(value)
+            message = _number_fault(value)
             if message:
                 yield Fault(f"{where}{pointer(number, name if by_name else k)}", f"feature {name!r}: {message}")
 
 
-def number_fault(value: Any) -> str | None:
+def _number_fault(value: Any) -> str | None:
     """What is wrong with a value that should be a number within float32; None where nothing is."""
     if type(value) not in {float, int}:
         return f"expected a number, got {kind(value)}"
@@ -128,8 +128,8 @@ def kind(value: Any) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:NAMES_AT_MOST])
-    return shown if len(names) <= NAMES_AT_MOST else f"{shown} and {len(names) - NAMES_AT_MOST} more"
+    first = ", ".join(repr(name) for name in names[:NAMES_AT_MOST])
+    return first if len(names) <= NAMES_AT_MOST else f"{first} and {len(names) - NAMES_AT_MOST} more"
 
 
 def _invalid(faults: list[Fault]) -> InvalidInputError:

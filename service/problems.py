@@ -172,7 +172,7 @@ def _answer(
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
-    request_id = getattr(request.state, "request_id", "unknown")
+    request_id: str = request.state.request_id
     if request.url.path == OIP_PREFIX or request.url.path.startswith(OIP_PREFIX + "/"):
         media_type = "application/json"
         body: dict[str, Any] = {"error": detail}

@@ -10,6 +10,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from model.distance import first_order_distance
 from model.manifest import Manifest
 from model.ranges import feature_excess, feature_margins
 
@@ -65,6 +66,7 @@ class Judge:
     def judge(self, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]) -> Judgement:
         """Judge rows [batch, features] by the outputs of the `sensitivity` plan."""
         norms = outputs["gradient_norm"]
+        margin = outputs.get("margin")
         out_of_range = outputs["hidden_out_of_range"] > self._hidden_maximum
         outside = np.flatnonzero(outputs["out_of_range"])
         if len(outside):
@@ -79,25 +81,14 @@ class Judge:
                 Verdict.CRITICAL if is_critical else Verdict.ELEVATED if is_elevated else Verdict.NOMINAL
                 for is_critical, is_elevated in zip(critical.tolist(), elevated.tolist(), strict=True)
             ],
-            first_order_distance=first_order_distance(outputs),
+            first_order_distance=None
+            if margin is None
+            else first_order_distance(margin, outputs["margin_gradient_norm"]),
         )
 
     def outside(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which features of which rows lie outside the training range, [batch, features]."""
         return (x < self._minimum) | (x > self._maximum)
-
-
-def first_order_distance(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.float32] | None:
-    """The estimated distance margin / ‖∇ margin‖ in standardised units, infinite where it is beyond float32.
-
-    None where there is no margin.
-    """
-    if "margin" not in outputs:
-        return None
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        return np.where(
-            outputs["margin_gradient_norm"] > 0, outputs["margin"] / outputs["margin_gradient_norm"], np.float32(np.inf)
-        )
 
 
 def overflowed_rows(outputs: dict[str, NDArray[np.float32]]) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn import metrics
 
+from model.distance import first_order_distance
 from model.graph import subgraph
 from model.manifest import QUANTILE_LEVELS, Calibration, Distribution, Evaluation
 from model.onnx_runtime import onnxruntime
@@ -63,7 +64,7 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
             columns["gradient_norm"],
             columns["out_of_range"],
             columns["hidden_out_of_range"],
-            _ratio(columns["margin"], columns["margin_gradient_norm"]) if "margin" in columns else None,
+            first_order_distance(columns["margin"], columns["margin_gradient_norm"]) if "margin" in columns else None,
         )
     )
 
@@ -91,7 +92,7 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
         ]
         norms.append(gradients[0])
         if len(gradients) > 1:
-            distances.append(_ratio(scalars[:, 1].detach().numpy(), gradients[1]))
+            distances.append(first_order_distance(scalars[:, 1].detach().numpy(), gradients[1]))
     zeros = np.zeros(len(rows), np.float32)
     return _finite(
         Answers(
@@ -102,10 +103,6 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
             np.concatenate(distances) if distances else None,
         )
     )
-
-
-def _ratio(margin: NDArray[np.float32], steepness: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.divide(margin, steepness, out=np.full_like(margin, np.inf), where=steepness > 0)
 
 
 def _finite(answers: Answers) -> Answers:

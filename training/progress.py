@@ -12,7 +12,7 @@ from training.config import FitConfig
 from training.fit import Epoch
 
 LINES_PER_RUN = 10
-ROWS_FOR_P99 = 500  # with fewer, over 1.2 % of rows of the same kind lie above the calibration rows' p99
+ROWS_FOR_P99 = 500  # with fewer, more than 1.2 % of new rows lie above p99 (docs/mathematics.md, Verdicts)
 
 
 class TrainingProgress:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from model.manifest import Calibration, Distribution, Feature, Manifest
-from service.sensitivity import Judge, Verdict, first_order_distance, overflowed_rows, steepest
+from service.sensitivity import Judge, Verdict, overflowed_rows, steepest
 from tests.builders import Values, make_manifest, make_network
 
 NOMINAL, ELEVATED, CRITICAL = Verdict.NOMINAL, Verdict.ELEVATED, Verdict.CRITICAL
@@ -107,27 +107,10 @@ def test_outside_tells_which_features(manifest: Manifest) -> None:
     assert [[False, False, False], [True, False, True]] == Judge(manifest, 95.0, 99.0).outside(rows).tolist()
 
 
-def test_the_first_order_distance_is_margin_by_its_gradient_s_norm() -> None:
-    """The quotient, and infinity where the gradient is zero: no boundary in sight of a first-order estimate."""
-    figures = outputs([1, 1, 1], margin=[3, 0, 5], margin_gradient_norm=[1.5, 2, 0])
-    distance = first_order_distance(figures)
-    assert distance is not None
-    assert [2.0, 0.0, np.inf] == distance.tolist()
-
-
 def test_there_is_no_distance_without_classes(manifest: Manifest) -> None:
     """Ordinal levels and values have no margin."""
     figures = outputs([1.0])
-    assert first_order_distance(figures) is None
     assert Judge(manifest, 95.0, 99.0).judge(centred(1), figures).first_order_distance is None
-
-
-@pytest.mark.parametrize(("margin", "norm"), [(1e30, 1e-30), (3e38, 0.5), (0.0, 0.0)])
-def test_a_distance_beyond_float32_is_infinite_in_silence(margin: float, norm: float) -> None:
-    """A quotient that overflows raises no warning, which a log would fill with."""
-    distance = first_order_distance(outputs([1.0], margin=[margin], margin_gradient_norm=[norm]))
-    assert distance is not None
-    assert [np.inf] == distance.tolist()
 
 
 def test_overflowed_rows_are_found_in_any_output() -> None:
