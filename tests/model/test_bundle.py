@@ -429,7 +429,8 @@ def test_what_has_a_versions_name_is_stepped_over(tmp_path: Path) -> None:
 def test_the_torch_free_half_imports_no_torch() -> None:
     """What the service reads of this package starts without torch, jaxtyping or any other part of training."""
     program = (
-        "import sys, model.bundle, model.errors, model.graph, model.manifest, model.outputs, model.ranges; "
+        "import sys, model.bundle, model.distance, model.errors, model.graph, model.manifest, model.onnx_runtime; "
+        "import model.outputs, model.ranges; "
         "print(sorted({'torch', 'jaxtyping', 'sklearn', 'pandas'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

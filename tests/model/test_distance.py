@@ -10,7 +10,8 @@ def test_it_is_margin_by_its_gradient_s_norm() -> None:
     """The quotient, and infinity where the gradient is zero: no boundary in sight of a first-order estimate."""
     margin, norm = np.array([3, 0, 5, 0], np.float32), np.array([1.5, 2, 0, 0], np.float32)
     distance = first_order_distance(margin, norm)
-    assert (np.float32, [2.0, 0.0, np.inf, np.inf]) == (distance.dtype, distance.tolist())
+    assert np.float32 == distance.dtype
+    assert [2.0, 0.0, np.inf, np.inf] == distance.tolist()
 
 
 @pytest.mark.parametrize(("margin", "norm"), [(1e30, 1e-30), (3e38, 0.5), (0.0, 0.0)])
