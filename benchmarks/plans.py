@@ -46,10 +46,16 @@ def runner(session: onnxruntime.InferenceSession, x: NDArray[np.float32]) -> Cal
     return lambda: session.run(None, {INPUT: x})
 
 
-def autograd(network: CRNetwork, x: NDArray[np.float32]) -> Callable[[], object]:
-    """What a request costs with torch: a forward pass and the gradients of the top logit and of the margin."""
+def autograd(
+    network: CRNetwork, x: NDArray[np.float32]
+) -> Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """What a request costs with torch: a forward pass and the gradients of the top logit and of the margin.
 
-    def call() -> object:
+    Returns:
+        A call that computes the probabilities, the norm of the top logit's gradient and that of the margin's.
+    """
+
+    def call() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         standardised = network.standardisation(torch.from_numpy(x)).detach().requires_grad_()
         h = standardised
         for layer in network.polynomial_layers():

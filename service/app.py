@@ -1,5 +1,8 @@
 """The application: the one place that wires settings, runtime, repository and routes together."""
 
+import asyncio
+import contextlib
+import gc
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,19 +10,28 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware import Middleware
+from pydantic import BaseModel
 from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp
 
-from service import problems
+from service import logs, problems
+from service.cpus import available_cpus
 from service.engine import Engine
-from service.middleware import RequestIdMiddleware
+from service.front import Front
+from service.metrics import Metrics
+from service.oip.schemas import IndexRequest, InferenceRequest, LoadRequest
+from service.path import PredictionPath
 from service.problems import Problem
+from service.protocol import BoundedProtocol
 from service.repository import Repository
-from service.routes import health, inference, models, predictions
+from service.routes import health, inference, metrics, models, predictions, repository, statistics
 from service.routes import problems as problem_pages
 from service.runtime import Runtime
-from service.settings import Settings
+from service.settings import Settings, worker_folder
+from service.tracing import Tracing
+from service.v1.schemas import PredictRequest
 from service.version import VERSION
+from service.workers import Control
 
 DESCRIPTION = """\
 Serves ChainzRule networks: every prediction comes with its **local sensitivity**, computed in closed form by the same
@@ -27,6 +39,8 @@ graph. `/v1` is for people and applications, `/v2` speaks the Open Inference Pro
 
 A sensitivity is a point figure. It holds at the very input that was sent and proves nothing beside it.
 """
+UNDECLARED = (Problem, PredictRequest, InferenceRequest, IndexRequest, LoadRequest)
+"""What OpenAPI must know though no route has it as its ordinary answer or reads it through FastAPI."""
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +55,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         StartError: the device or the repository is not there. Bundles are loaded later, when the server starts.
     """
     settings = settings or Settings()
-    runtime = Runtime(settings.device, settings.threads)
-    repository = Repository(settings, runtime)
+    folder = worker_folder()
+    runtime = Runtime(settings.device, settings.threads or max(1, available_cpus() // settings.workers))
+    tracing = Tracing() if settings.traces else None
+    counted = Metrics(runtime.execution, shared=folder is not None, window_rows=settings.window_rows)
+    served = Repository(settings, runtime, counted.watch)
+    engine = Engine(settings, counted)
+    control = Control(served, engine.load, folder)
+    path = PredictionPath(settings, engine, served, counted, tracing)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         execution = runtime.execution
         log.info(
             "%s runs on %s (device %s)%s",
@@ -54,26 +74,74 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             execution.requested,
             f": {execution.reason}" if execution.reason else "",
         )
-        await app.state.engine.run(repository.load)
-        yield
+        async with control.listening():
+            await engine.load(served.refresh)
+            # What is there by now stays: to look it through for garbage again and again would take 50 ms each time.
+            gc.collect()
+            gc.freeze()
+            polling = asyncio.create_task(_poll(settings.poll_seconds, engine, served))
+            yield
+            polling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await polling
+        engine.close()
+        if tracing is not None:
+            tracing.close()
 
     app = FastAPIOffline(
         title="ChainzRule",
         version=VERSION,
         description=DESCRIPTION,
         lifespan=lifespan,
-        middleware=[Middleware(RequestIdMiddleware)],
+        # FastAPI's own; what is off is not even looked for at each request.
+        telemetry={
+            "tracing": tracing is not None,
+            "tracer_provider": None if tracing is None else tracing.provider,
+            "metrics": False,
+            "logs": False,
+        },
     )
+    app.state.settings = settings
     app.state.runtime = runtime
-    app.state.repository = repository
-    app.state.max_body_bytes = settings.max_body_bytes
-    app.state.engine = Engine(settings.concurrency, settings.max_rows)
+    app.state.repository = served
+    app.state.engine = engine
+    app.state.metrics = counted
+    app.state.control = control
+    app.state.path = path
+    stack = app.build_middleware_stack
+
+    def build_middleware_stack() -> ASGIApp:
+        """Put the front before the stack as Starlette builds it: middleware of its own would stand in the short way."""
+        return Front(stack(), path, settings)
+
+    app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
     problems.install(app)
-    for module in (predictions, models, health, inference, problem_pages):
+    for module in (predictions, models, health, inference, repository, statistics, metrics, problem_pages):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
-    _declare_problem(app)
+    _declare(app, UNDECLARED)
     return app
+
+
+def create_worker() -> FastAPI:
+    """Build the application of one worker process, which has its own logs to set up."""
+    settings = Settings()
+    logs.install(settings)
+    BoundedProtocol.bound(settings.max_connections, settings.request_seconds)
+    return create_app(settings)
+
+
+async def _poll(seconds: float, engine: Engine, served: Repository) -> None:
+    """Follow the repository's folder, where that is wanted."""
+    while seconds:
+        await asyncio.sleep(seconds)
+        try:
+            await engine.load(served.refresh)
+            # What is there by now stays: to look it through for garbage again and again would take 50 ms each time.
+            gc.collect()
+            gc.freeze()
+        except Exception:
+            log.exception("could not look for changed bundles")
 
 
 async def _home() -> RedirectResponse:
@@ -81,15 +149,17 @@ async def _home() -> RedirectResponse:
     return RedirectResponse("docs")
 
 
-def _declare_problem(app: FastAPI) -> None:
-    """Put the schema of a problem into OpenAPI: routes name it, but none has it as its ordinary answer."""
+def _declare(app: FastAPI, models: tuple[type[BaseModel], ...]) -> None:
+    """Put the schemas of further models into OpenAPI."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        schemas |= {**schema.pop("$defs", {}), "Problem": schema}
+        for model in models:
+            schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            for name, definition in {**schema.pop("$defs", {}), model.__name__: schema}.items():
+                schemas.setdefault(name, definition)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # how FastAPI documents extending OpenAPI

@@ -1,24 +1,30 @@
 """`chainzrule-serve`: the service, on the command line."""
 
-import logging
+import os
 import signal
 import socket
 import sys
+import tempfile
+from typing import Any
 
 import uvicorn
 from pydantic import ValidationError
-from pydantic_settings import CliApp
+from pydantic_settings import CliApp, SettingsError
 
+from service import logs
 from service.app import create_app
 from service.errors import ServiceError, StartError
-from service.settings import Settings
+from service.protocol import BoundedProtocol
+from service.settings import WORKER_FOLDER, Settings
+
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # prometheus_client's own
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; exits with 2 and one message a problem where the settings are at fault."""
     try:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logs.install(settings)
         _check_port(settings)
         app = create_app(settings)
     except ValidationError as error:
@@ -27,13 +33,27 @@ def main(arguments: list[str] | None = None) -> None:
             message = f"{setting}: {problem['msg']}, got {problem['input']!r}" if setting else problem["msg"]
             print(f"chainzrule-serve: {message}", file=sys.stderr)
         sys.exit(2)
-    except ServiceError as error:
+    except (ServiceError, SettingsError) as error:
         print(f"chainzrule-serve: {error}", file=sys.stderr)
         sys.exit(2)
-    logging.getLogger("uvicorn.access").addFilter(lambda record: "/v2/health/" not in record.getMessage())
     # uvicorn drains on SIGTERM and then raises it again, to end as by a signal: an asked-for end is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None)
+    options: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "http": BoundedProtocol,
+        "log_config": None,
+        "access_log": False,  # requests are logged by service.front
+        "timeout_graceful_shutdown": max(1, round(settings.drain_seconds)),
+    }
+    if settings.workers == 1:
+        BoundedProtocol.bound(settings.max_connections, settings.request_seconds)
+        uvicorn.run(app, **options)
+        return
+    with tempfile.TemporaryDirectory(prefix="chainzrule-") as folder:
+        settings.export()
+        os.environ[WORKER_FOLDER] = os.environ[METRICS_FOLDER] = folder
+        uvicorn.run("service.app:create_worker", factory=True, workers=settings.workers, **options)
 
 
 def _check_port(settings: Settings) -> None:

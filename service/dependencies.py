@@ -5,8 +5,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from service.engine import Engine
+from service.metrics import Metrics
+from service.path import PredictionPath
 from service.repository import Repository
 from service.runtime import Runtime
+from service.settings import Settings
+from service.workers import Control
 
 
 async def _repository(request: Request) -> Repository:
@@ -24,9 +28,24 @@ async def _engine(request: Request) -> Engine:
     return engine
 
 
-async def _request_id(request: Request) -> str:
-    request_id: str = request.state.request_id
-    return request_id
+async def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+async def _path(request: Request) -> PredictionPath:
+    path: PredictionPath = request.app.state.path
+    return path
+
+
+async def _control(request: Request) -> Control:
+    control: Control = request.app.state.control
+    return control
+
+
+async def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
 
 
 async def _version(request: Request) -> str | None:
@@ -41,4 +60,7 @@ VersionDep = Annotated[str | None, Depends(_version)]
 RepositoryDep = Annotated[Repository, Depends(_repository)]
 RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 EngineDep = Annotated[Engine, Depends(_engine)]
-RequestIdDep = Annotated[str, Depends(_request_id)]
+MetricsDep = Annotated[Metrics, Depends(_metrics)]
+PathDep = Annotated[PredictionPath, Depends(_path)]
+ControlDep = Annotated[Control, Depends(_control)]
+SettingsDep = Annotated[Settings, Depends(_settings)]

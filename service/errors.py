@@ -51,9 +51,37 @@ class InvalidInputError(ServiceError):
         self.faults = faults
 
 
-class TooManyRowsError(ServiceError):
+class UnsupportedMediaTypeError(ServiceError):
+    """A body is declared as something that the call does not take."""
+
+
+class TooLargeError(ServiceError):
+    """A request, or the answer that it asks for, is larger than the settings allow."""
+
+
+class TooManyRowsError(TooLargeError):
     """A request has more rows than the settings allow."""
+
+
+class OverloadedError(ServiceError):
+    """More is under way or waiting than the settings allow: to be tried again later."""
+
+
+class SlowBodyError(ServiceError):
+    """A body did not arrive within the time that a request has."""
+
+
+class DeadlineError(ServiceError):
+    """A request could not be answered within the time that it has."""
 
 
 class NonFiniteOutputError(ServiceError):
     """The model computed NaN or infinity for a row: its input lies where the network overflows."""
+
+
+class LoadError(ServiceError):
+    """A model could not be loaded as asked; what was served before still is."""
+
+
+class ControlError(ServiceError):
+    """Callers may not load or unload models here."""

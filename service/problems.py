@@ -5,34 +5,39 @@ explains it, or about:blank where the status says it all.
 """
 
 import logging
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import (
-    FAULTS_AT_MOST,
+    ControlError,
+    DeadlineError,
     Fault,
     InvalidInputError,
+    LoadError,
     MalformedBodyError,
     NonFiniteOutputError,
+    OverloadedError,
     ServiceError,
+    SlowBodyError,
+    TooLargeError,
     TooManyRowsError,
     UnknownModelError,
-    pointer,
+    UnsupportedMediaTypeError,
     shown,
 )
 from service.json import dumps
-from service.middleware import REQUEST_ID_HEADER
 
 OIP_PREFIX = "/v2"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
+REQUEST_ID_HEADER = "x-request-id"
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +66,19 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "The body is JSON, but a field, a row or a value is not what was expected. `errors` says where, as a JSON "
         "pointer into the body, what was expected and what came.",
     ),
+    UnsupportedMediaTypeError: ProblemType(
+        "unsupported-media-type",
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "The body is declared as something that the call does not take",
+        "Send the header Content-Type: application/json (curl -d alone declares a form), and no Content-Encoding but "
+        "gzip or deflate.",
+    ),
+    TooLargeError: ProblemType(
+        "too-large",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        "The request, or its answer, is too large",
+        "Send fewer rows or ask for fewer outputs at once, or raise the service's max_body_bytes or max_answer_values.",
+    ),
     TooManyRowsError: ProblemType(
         "too-many-rows",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -80,13 +98,40 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "The model computed NaN or infinity: the input lies so far out that the network overflows. A model trained "
         "with a bound stays finite much farther out.",
     ),
+    OverloadedError: ProblemType(
+        "overloaded",
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "More is asked of the service than it can take up now",
+        "Try again after the seconds that Retry-After says. If it lasts: more workers, or a greater max_queue_rows, "
+        "max_requests or max_request_bytes.",
+    ),
+    SlowBodyError: ProblemType(
+        "slow-body",
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The body did not arrive in time",
+        "The whole of a request must arrive within the service's request_seconds.",
+    ),
+    DeadlineError: ProblemType(
+        "deadline-exceeded",
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "The answer was not there in time",
+        "The request waited or was computed longer than it may take: by its own timeout, or by the service's "
+        "request_seconds.",
+    ),
+    LoadError: ProblemType(
+        "load-failed",
+        HTTPStatus.BAD_REQUEST,
+        "A model could not be loaded",
+        "What served before still does. The detail names the file that is at fault.",
+    ),
+    ControlError: ProblemType(
+        "control-refused",
+        HTTPStatus.FORBIDDEN,
+        "Callers may not load or unload models here",
+        "The service was started with repository_control off.",
+    ),
 }
-MEDIA_TYPE = ProblemType(
-    "unsupported-media-type",
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    "The body is not declared as JSON",
-    "Send the header Content-Type: application/json (curl -d alone declares a form).",
-)
+RETRY_AFTER = "1"  # second: a queue that is full now has been worked off by then, or the service is too small
 INTERNAL = ProblemType(
     "internal-error",
     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -122,7 +167,7 @@ class OIPError(BaseModel):
 
 def problem_types() -> list[ProblemType]:
     """Every kind of error that has a page of its own."""
-    return [*TYPES.values(), MEDIA_TYPE, INTERNAL]
+    return [*TYPES.values(), INTERNAL]
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -144,7 +189,6 @@ def oip_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def install(app: FastAPI) -> None:
     """Make every error that leaves `app` one of these."""
     app.add_exception_handler(ServiceError, _service_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _internal_error)
 
@@ -165,59 +209,65 @@ def _document(slug: str, status: int, title: str, detail: str, request_id: str) 
     }
 
 
-def _answer(
-    request: Request,
+@dataclass(frozen=True)
+class Reply:
+    """An answer that is ready to be sent."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+def reply(path: str, request_id: str, error: ServiceError) -> Reply:
+    """An error as the answer to a call."""
+    kind = TYPES.get(type(error))
+    if kind is None:
+        return internal_reply(path, request_id, error)
+    headers = {"retry-after": RETRY_AFTER} if isinstance(error, OverloadedError) else {}
+    return _reply(path, request_id, kind, str(error), getattr(error, "faults", ()), headers)
+
+
+def internal_reply(path: str, request_id: str, error: BaseException) -> Reply:
+    """A fault of the service as the answer to a call; the log tells where, but not the message: it may hold data."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    log.error("request failed: %s\n%s", type(error).__name__, frames, extra={"request_id": request_id})
+    detail = "internal error; the log has the details under the id of this request"
+    return _reply(path, request_id, INTERNAL, detail)
+
+
+def _reply(
+    path: str,
+    request_id: str,
     kind: ProblemType,
     detail: str,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
-) -> Response:
-    request_id: str = request.state.request_id
-    if request.url.path == OIP_PREFIX or request.url.path.startswith(OIP_PREFIX + "/"):
+) -> Reply:
+    if path == OIP_PREFIX or path.startswith(OIP_PREFIX + "/"):
         media_type = "application/json"
-        body: dict[str, Any] = {"error": detail}
+        document: dict[str, Any] = {"error": detail}
     else:
         media_type = PROBLEM_MEDIA_TYPE
-        body = _document(kind.slug, kind.status, kind.title, detail, request_id)
+        document = _document(kind.slug, kind.status, kind.title, detail, request_id)
         if faults:
-            body["errors"] = [{"pointer": fault.where, "detail": fault.message} for fault in faults]
-    return Response(dumps(body), kind.status, {**(headers or {}), REQUEST_ID_HEADER: request_id}, media_type=media_type)
+            document["errors"] = [{"pointer": fault.where, "detail": fault.message} for fault in faults]
+    fields = {"content-type": media_type, **(headers or {})}
+    return Reply(
+        kind.status, [(name.encode(), text.encode("latin-1")) for name, text in fields.items()], dumps(document)
+    )
+
+
+def respond(reply: Reply) -> Response:
+    """The same for Starlette."""
+    response = Response(reply.body, reply.status)
+    response.raw_headers.extend(reply.headers)
+    return response
 
 
 async def _service_error(request: Request, error: Exception) -> Response:
-    kind = TYPES.get(type(error)) if isinstance(error, ServiceError) else None
-    if kind is None:
+    if not isinstance(error, ServiceError):
         return await _internal_error(request, error)
-    return _answer(request, kind, str(error), getattr(error, "faults", ()))
-
-
-async def _validation_error(request: Request, error: Exception) -> Response:
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    if problems and problems[0]["loc"] == ("body",) and problems[0]["type"] == "missing":
-        return _answer(request, TYPES[MalformedBodyError], "expected a JSON object, got an empty body")
-    content_type = request.headers.get("content-type")
-    if [problem["loc"] for problem in problems] == [("body",)] and not _is_json(content_type):
-        return _answer(request, MEDIA_TYPE, f"expected Content-Type application/json, got {content_type or 'none'}")
-    if problems and problems[0]["type"] == "json_invalid":
-        detail = f"expected JSON, got a body that is none: {problems[0]['ctx']['error']}"
-        return _answer(request, TYPES[MalformedBodyError], detail)
-    faults = [Fault(pointer(*problem["loc"][1:]), _fault_message(problem)) for problem in problems[:FAULTS_AT_MOST]]
-    detail = "; ".join(f"{fault.where or 'body'}: {fault.message}" for fault in faults)
-    return _answer(request, TYPES[InvalidInputError], detail, faults)
-
-
-def _is_json(content_type: str | None) -> bool:
-    media_type = (content_type or "").partition(";")[0].strip().lower()
-    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
-
-
-def _fault_message(problem: dict[str, Any]) -> str:
-    """Pydantic's message, with what came where it is short."""
-    message = shown(str(problem["msg"]).removeprefix("Value error, "))
-    value = problem.get("input")
-    if isinstance(value, str | int | float | bool) or value is None:
-        return f"{message}, got {shown(dumps(value).decode())}"
-    return message
+    return respond(reply(request.url.path, request.state.request_id, error))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -234,9 +284,11 @@ async def _http_error(request: Request, error: Exception) -> Response:
         case _:
             detail = str(getattr(error, "detail", phrase))
     kind = ProblemType(ABOUT_BLANK, HTTPStatus(status), phrase, "")
-    return _answer(request, kind, detail, headers=headers)
+    return respond(_reply(request.url.path, request.state.request_id, kind, detail, headers=headers))
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    log.error("request %s failed: %r", request.state.request_id, error, exc_info=error)
-    return _answer(request, INTERNAL, "internal error; the log has the details under the id of this request")
+    request_id: str = request.state.request_id
+    response = respond(internal_reply(request.url.path, request_id, error))
+    response.headers[REQUEST_ID_HEADER] = request_id  # this handler runs outside of what else sets it
+    return response

@@ -23,16 +23,21 @@ class Verdict(StrEnum):
     CRITICAL = "critical"
 
 
+VERDICTS = tuple(Verdict)
+SLACK = 1e-5  # relative; float32 rounds by 6e-8
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What is made of a batch's figures; every array has one element a row."""
 
     percentile: NDArray[np.float64]
-    """Of the gradient norm in the calibration set, 0 to 100."""
+    """Of the gradient norm in the calibration set, 0 to 100, to two digits."""
     out_of_range: NDArray[np.bool_]
     """A feature lies farther outside the training range, or more hidden units beyond their bound, than in any
     calibration row."""
-    verdict: list[Verdict]
+    verdict: NDArray[np.int8]
+    """Its place in VERDICTS."""
     first_order_distance: NDArray[np.float32] | None
     """margin / margin_gradient_norm, an estimate of the distance to the decision boundary in standardised units:
     infinite where the margin's gradient is zero. None where there are no classes."""
@@ -55,6 +60,11 @@ class Judge:
         self._margins = feature_margins(
             self._minimum, self._maximum, self._scale, manifest.calibration.out_of_range_margin
         )
+        # Rows within these bounds in float32 are not out of range; of the others, float64 has to tell.
+        margins = self._margins * self._scale
+        least = self._minimum - margins + SLACK * (np.abs(self._minimum) + margins)
+        greatest = self._maximum + margins - SLACK * (np.abs(self._maximum) + margins)
+        self._least, self._greatest = least.astype(np.float32), greatest.astype(np.float32)
         self.elevated = self._norm_at(elevated_percentile)
         """The gradient norm above which a row is elevated."""
         self.critical = self._norm_at(critical_percentile)
@@ -70,17 +80,17 @@ class Judge:
         out_of_range = outputs["hidden_out_of_range"] > self._hidden_maximum
         outside = np.flatnonzero(outputs["out_of_range"])
         if len(outside):
+            beyond = ((x[outside] < self._least) | (x[outside] > self._greatest)).any(axis=1)
+            outside = outside[beyond]
+        if len(outside):
             excess = feature_excess(x[outside], self._minimum, self._maximum, self._scale)
             out_of_range[outside] |= (excess > self._margins).any(axis=1)
         critical = (norms > self.critical) | out_of_range
         elevated = norms > self.elevated
         return Judgement(
-            percentile=np.interp(norms, self._norms, self._percentiles),
+            percentile=np.interp(norms, self._norms, self._percentiles).round(2),
             out_of_range=out_of_range,
-            verdict=[
-                Verdict.CRITICAL if is_critical else Verdict.ELEVATED if is_elevated else Verdict.NOMINAL
-                for is_critical, is_elevated in zip(critical.tolist(), elevated.tolist(), strict=True)
-            ],
+            verdict=np.where(critical, np.int8(2), elevated.view(np.int8)),
             first_order_distance=None
             if margin is None
             else first_order_distance(margin, outputs["margin_gradient_norm"]),
@@ -91,10 +101,10 @@ class Judge:
         return (x < self._minimum) | (x > self._maximum)
 
 
-def overflowed_rows(outputs: dict[str, NDArray[np.float32]]) -> list[int]:
-    """The rows that have NaN or infinity in any output."""
+def overflowed(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
+    """Which rows have NaN or infinity in any output, [batch]."""
     finite = [np.isfinite(values).reshape(len(values), -1).all(axis=1) for values in outputs.values()]
-    rows: list[int] = np.flatnonzero(~np.logical_and.reduce(finite)).tolist()
+    rows: NDArray[np.bool_] = ~np.logical_and.reduce(finite)
     return rows
 
 

@@ -1,6 +1,10 @@
 """One version of a model as it is served: its bundle, a session for each execution plan, its verdicts."""
 
+import math
 import threading
+import time
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +13,26 @@ from model.bundle import Bundle
 from model.graph import subgraph
 from model.manifest import Manifest
 from model.outputs import Output, Plan, plan_outputs
+from service.batching import Cost, Lane
+from service.computed import Computed
 from service.runtime import Runtime, Session
 from service.sensitivity import Judge
 
+PLANS = tuple(Plan)
 READY_PLANS = (Plan.PREDICT, Plan.SENSITIVITY)
+WARM_UPS = 3
+SELECTIONS = 64  # kept of the sets of outputs that callers ask for
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Outputs that are wanted together."""
+
+    outputs: tuple[Output, ...]
+    plan: Plan
+    """The cheapest that computes them."""
+    values: int
+    """How many they have for each row."""
 
 
 class ServedModel:
@@ -24,15 +44,22 @@ class ServedModel:
     the rarer plans are cut when they are first asked for.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, judge: Judge) -> None:
-        """Make the sessions of the common plans; raises StartError where ONNX Runtime refuses the graph."""
+    def __init__(self, bundle: Bundle, runtime: Runtime, judge: Judge, max_batch_rows: int) -> None:
+        """Make and warm the sessions of the common plans; raises StartError where ONNX Runtime refuses the graph."""
         self._bundle = bundle
         self._runtime = runtime
+        self._max_batch_rows = max_batch_rows
         self._lock = threading.Lock()
         self._sessions: dict[Plan, Session] = {}
+        self._costs: dict[Plan, Cost] = {}
         self.judge = judge
+        self._selections: dict[tuple[str, ...], Selection] = {}
+        self.default = self.of_plan(Plan.SENSITIVITY)
+        """What is given where nothing is named: the prediction and its sensitivity."""
+        self.lanes: dict[Plan, Lane] = {}
+        """Where requests wait for a plan; the engine's."""
         for plan in READY_PLANS:
-            self._session(plan)
+            self.prepare(plan)
         # The whole graph once, and dropped again: a bundle that ONNX Runtime would refuse later must not get to serve.
         runtime.session(subgraph(bundle.model, [output.name for output in self.outputs]))
 
@@ -46,27 +73,78 @@ class ServedModel:
         """SHA-256 of the bundle's manifest, which holds that of every other file."""
         return self._bundle.digest
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Output, ...]:
         """Every output that can be asked for."""
         return self.manifest.outputs()
 
-    def plan_of(self, names: list[str]) -> Plan:
-        """The cheapest plan that computes the named outputs, all of which must exist."""
-        plans = {output.name: output.plan for output in self.outputs}
-        order = list(Plan)
-        return max((plans[name] for name in names), key=order.index)
+    @cached_property
+    def outputs_by_name(self) -> dict[str, Output]:
+        """The same, to look one up."""
+        return {output.name: output for output in self.outputs}
 
-    def run(self, plan: Plan, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-        """Compute the outputs of a plan for rows [batch, features]; blocks, and may be called from several threads."""
-        return self._session(plan).run(x)
+    def of_plan(self, plan: Plan) -> Selection:
+        """Every output of a plan."""
+        return self.select(tuple(output.name for output in plan_outputs(self.outputs, plan)))
 
-    def _session(self, plan: Plan) -> Session:
-        session = self._sessions.get(plan)
-        if session is None:
+    def select(self, names: tuple[str, ...]) -> Selection:
+        """Outputs by their names, all of which must exist, and the cheapest plan that computes them."""
+        selection = self._selections.get(names)
+        if selection is None:
+            outputs = tuple(self.outputs_by_name[name] for name in names)
+            plan = max((output.plan for output in outputs), key=PLANS.index)
+            selection = Selection(outputs, plan, sum(math.prod(output.shape) for output in outputs))
+            if len(self._selections) < SELECTIONS:
+                self._selections[names] = selection
+        return selection
+
+    @cached_property
+    def feature_names(self) -> list[str]:
+        """In the order of the input."""
+        return [feature.name for feature in self.manifest.features]
+
+    @cached_property
+    def labels(self) -> tuple[str, str]:
+        """Name and version, as text."""
+        return self.manifest.name, str(self.manifest.version)
+
+    def compute(self, plan: Plan, x: NDArray[np.float32]) -> Computed:
+        """Compute a plan for rows [batch, features]; blocks, and may be called from several threads."""
+        return Computed(x, self.prepare(plan).run(x), self.judge)
+
+    def cost(self, plan: Plan) -> Cost:
+        """How long a prepared plan takes, about."""
+        return self._costs[plan]
+
+    def prepared(self, plan: Plan) -> bool:
+        """Whether a plan can be computed at once."""
+        return plan in self._costs
+
+    def prepare(self, plan: Plan) -> Session:
+        """The session of a plan; the first time, which takes long, it is made, warmed and measured."""
+        if plan not in self._costs:
             with self._lock:
-                session = self._sessions.get(plan)
-                if session is None:
+                if plan not in self._costs:
                     names = [output.name for output in plan_outputs(self.outputs, plan)]
-                    session = self._sessions[plan] = self._runtime.session(subgraph(self._bundle.model, names))
-        return session
+                    self._sessions[plan] = self._runtime.session(subgraph(self._bundle.model, names))
+                    self._costs[plan] = self._measure(self._sessions[plan])
+        return self._sessions[plan]
+
+    def _measure(self, session: Session) -> Cost:
+        """The cost of a session; the first calls also allocate what later ones use.
+
+        The rows are the features' means: no row of these lies where a network overflows.
+        """
+        mean = np.array([[feature.mean for feature in self.manifest.features]], np.float32)
+
+        def least(rows: int) -> float:
+            x = np.repeat(mean, rows, axis=0)
+            times = []
+            for _ in range(WARM_UPS):
+                begin = time.perf_counter()
+                session.run(x)
+                times.append(time.perf_counter() - begin)
+            return min(times)
+
+        first, full = least(1), least(self._max_batch_rows)
+        return Cost(first, max(0.0, full - first) / max(1, self._max_batch_rows - 1))

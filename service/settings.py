@@ -3,21 +3,27 @@
 The one module of `service` that reads the environment. Settings are read once and never change.
 """
 
+import json
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PREFIX = "CHAINZRULE_"
 Percentile = Annotated[float, Field(ge=0, le=100)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Device = Literal["auto", "cuda", "cpu"]
+_VERSIONS = r"(all|latest(:[1-9][0-9]*)?|[1-9][0-9]*(\+[1-9][0-9]*)*)"
+_PIN = rf"[A-Za-z0-9._-]+={_VERSIONS}"
 
 
 class Settings(BaseSettings):
-    """Serve every bundle of a repository: predictions with their sensitivity, over HTTP."""
+    """Serve the bundles of a repository: predictions with their sensitivity, over HTTP."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CHAINZRULE_",
+        env_prefix=PREFIX,
         frozen=True,
         extra="ignore",  # CHAINZRULE_DATA, for one, is not the service's
         cli_prog_name="chainzrule-serve",
@@ -28,15 +34,42 @@ class Settings(BaseSettings):
     )
 
     repository: Path = Field(Path("bundles"), description="folder of bundles, <model>/<version>/model.onnx")
+    versions: str = Field(
+        "all",
+        pattern=f"^{_VERSIONS}$",
+        description="which versions of a model are served: all, latest, latest:2 (the two highest), or a list as 1+3",
+    )
+    pin: str = Field(
+        "", pattern=rf"^({_PIN}(,{_PIN})*)?$", description="the same for single models, as wine=3,digits=latest"
+    )
+    poll_seconds: float = Field(
+        0, ge=0, allow_inf_nan=False, description="look for changed bundles every so many seconds; 0: only when told to"
+    )
+    repository_control: bool = Field(True, description="whether callers may load and unload models")
     host: str = Field(
         "127.0.0.1", min_length=1, description="address to listen on; 0.0.0.0 for every IPv4 address of the machine"
     )
     port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 for any free one")
+    workers: int = Field(1, ge=1, description="processes that answer, each with the models in memory")
     device: Device = Field(
         "auto", description="what predictions run on; cuda refuses to start without a GPU, auto says what it got"
     )
-    concurrency: int = Field(2, ge=1, description="requests that are computed at once; further ones wait")
-    threads: int = Field(1, ge=1, description="threads of one prediction, on the CPU")
+    threads: int = Field(
+        0, ge=0, description="threads of one computation, on the CPU; 0: the processors of this process / workers"
+    )
+    concurrency: int = Field(1, ge=1, description="batches that are computed at once beside the event loop")
+    max_batch_rows: int = Field(256, ge=1, description="greatest number of rows that are computed together")
+    max_wait_ms: float = Field(
+        0, ge=0, allow_inf_nan=False, description="how long a batch that is not full waits for more rows"
+    )
+    max_queue_rows: int = Field(20_000, ge=1, description="rows that may wait to be computed; then 503")
+    max_requests: int = Field(1_000, ge=1, description="requests that may be under way at once; then 503")
+    max_connections: int = Field(10_000, ge=1, description="connections that may be open at once; further are closed")
+    max_request_bytes: int = Field(
+        256 * 2**20, ge=1, description="bytes that the bodies of all requests under way may have together; then 503"
+    )
+    request_seconds: Seconds = Field(30, description="time that a request may take; then 504")
+    drain_seconds: Seconds = Field(10, description="time that requests under way have left after SIGTERM")
     elevated_percentile: Percentile = Field(
         95.0, description="percentile of the calibration set above which a gradient norm is elevated"
     )
@@ -44,8 +77,20 @@ class Settings(BaseSettings):
         99.0, description="percentile of the calibration set above which a gradient norm is critical"
     )
     max_rows: int = Field(10_000, ge=1, description="greatest number of rows of a request")
-    max_body_bytes: int = Field(16 * 2**20, ge=1, description="greatest body of a request, in bytes")
+    max_body_bytes: int = Field(16 * 2**20, ge=1, description="greatest body of a request, in bytes, compressed or not")
+    max_answer_values: int = Field(
+        10_000_000, ge=1, description="greatest number of values in an answer: rows x values of the outputs of a row"
+    )
+    window_rows: int = Field(
+        10_000, ge=100, description="latest rows of a model over which the metrics give the tail ratio and quantiles"
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["text", "json"] = Field("text", description="one line an event, as text or as JSON")
+    log_requests: Literal["all", "failed", "none"] = Field("failed", description="which requests are logged")
+    traces: bool = Field(
+        False,
+        description="send OpenTelemetry traces over OTLP/HTTP; needs chainzrule[otel], set up by OTEL_… variables",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -54,4 +99,33 @@ class Settings(BaseSettings):
                 f"expected elevated_percentile of at most critical_percentile, got {self.elevated_percentile:g} "
                 f"and {self.critical_percentile:g}"
             )
+        if self.max_rows > self.max_queue_rows:
+            raise ValueError(
+                f"expected max_rows of at most max_queue_rows, got {self.max_rows} and {self.max_queue_rows}"
+            )
+        if self.max_body_bytes > self.max_request_bytes:
+            raise ValueError(
+                f"expected max_body_bytes of at most max_request_bytes, got {self.max_body_bytes} "
+                f"and {self.max_request_bytes}"
+            )
         return self
+
+    def policy(self, model: str) -> str:
+        """Which versions of a model are served."""
+        pins = dict(pin.split("=", 1) for pin in self.pin.split(",") if pin)
+        return pins.get(model, self.versions)
+
+    def export(self) -> None:
+        """Put every setting into the environment: how a worker process, which is started anew, gets to know them."""
+        for name, value in self.model_dump(mode="json").items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            os.environ[PREFIX + name.upper()] = text
+
+
+WORKER_FOLDER = PREFIX + "WORKER_FOLDER"
+
+
+def worker_folder() -> Path | None:
+    """Where the worker processes of one service meet; None where there is only one. The first process sets it."""
+    folder = os.environ.get(WORKER_FOLDER)
+    return Path(folder) if folder else None

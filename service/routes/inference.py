@@ -1,27 +1,28 @@
 """`/v2`: the Open Inference Protocol."""
 
-from fastapi import APIRouter
+from typing import Any
+
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from service import oip
-from service.dependencies import OF_VERSION, EngineDep, RepositoryDep, RuntimeDep, VersionDep
-from service.errors import NonFiniteOutputError
-from service.json import StrictJSONRoute, dumps
-from service.problems import oip_responses
-from service.sensitivity import overflowed_rows
-from service.served import ServedModel
+from model.outputs import INPUT
+from service.body import described
+from service.dependencies import OF_VERSION, PathDep, RepositoryDep, RuntimeDep, VersionDep
+from service.front import OIP
+from service.oip.schemas import InferenceRequest, InferenceResponse, ModelMetadata, ServerMetadata, TensorMetadata
+from service.oip.tensors import OUTPUT_DATATYPE
+from service.problems import oip_responses, respond
 from service.version import VERSION
 
-# tritonclient sends no Content-Type.
-router = APIRouter(
-    prefix="/v2", tags=["Open Inference Protocol"], route_class=StrictJSONRoute, strict_content_type=False
-)
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+EXTENSIONS = ["binary_tensor_data", "model_repository", "statistics"]
 
 
 @router.get("", summary="Server metadata")
-async def server() -> oip.ServerMetadata:
+async def server() -> ServerMetadata:
     """Name and version of the server."""
-    return oip.ServerMetadata(name="chainzrule", version=VERSION, extensions=[])
+    return ServerMetadata(name="chainzrule", version=VERSION, extensions=EXTENSIONS)
 
 
 @router.get("/models/{name}", summary="Model metadata", responses=oip_responses(404, 422))
@@ -31,9 +32,20 @@ async def server() -> oip.ServerMetadata:
     summary="Metadata of a version",
     responses=oip_responses(404, 422),
 )
-async def model(name: str, repository: RepositoryDep, runtime: RuntimeDep, version: VersionDep) -> oip.ModelMetadata:
+async def model(name: str, repository: RepositoryDep, runtime: RuntimeDep, version: VersionDep) -> ModelMetadata:
     """The model's tensors; sensitivities are outputs like any other."""
-    return oip.metadata(repository.get(name, version), list(repository.versions(name)), runtime.execution.provider)
+    served = repository.get(name, version)
+    return ModelMetadata(
+        name=served.manifest.name,
+        versions=[str(number) for number in repository.versions(name)],
+        platform="onnx_onnxv1",
+        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, len(served.feature_names)])],
+        outputs=[
+            TensorMetadata(name=output.name, datatype=OUTPUT_DATATYPE, shape=[-1, *output.shape])
+            for output in served.outputs
+        ],
+        parameters={"execution_provider": runtime.execution.provider, "bundle_digest": served.digest},
+    )
 
 
 @router.get("/models/{name}/ready", summary="Model readiness", responses=oip_responses(404, 422))
@@ -49,43 +61,30 @@ async def model_ready(name: str, repository: RepositoryDep, version: VersionDep)
     return {"name": name, "version": str(served.manifest.version), "ready": True}
 
 
+STATUSES = (400, 404, 408, 413, 415, 422, 503, 504)
+BODY = described(InferenceRequest, "application/octet-stream")
+ANSWER: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
 @router.post(
     "/models/{name}/infer",
+    openapi_extra=BODY,
     summary="Inference",
-    response_model=oip.InferenceResponse,
-    responses=oip_responses(400, 404, 413, 422),
+    response_model=InferenceResponse,
+    responses=ANSWER | oip_responses(*STATUSES),
 )
 @router.post(
     "/models/{name}/versions/{version}/infer",
-    openapi_extra=OF_VERSION,
+    openapi_extra={**BODY, **OF_VERSION},
     summary="Inference by a version",
-    response_model=oip.InferenceResponse,
-    responses=oip_responses(400, 404, 413, 422),
+    response_model=InferenceResponse,
+    responses=ANSWER | oip_responses(*STATUSES),
 )
-async def infer(
-    name: str,
-    request: oip.InferenceRequest,
-    repository: RepositoryDep,
-    engine: EngineDep,
-    version: VersionDep,
-) -> Response:
-    """Output tensors for input tensors; the cheapest execution plan that computes the wanted ones is run."""
-    served = repository.get(name, version)
-    engine.admit(max((oip.row_count(tensor) for tensor in request.inputs), default=0))
-    return Response(await engine.run(_answer, served, request), media_type="application/json")
+async def infer(name: str, request: Request, path: PathDep, version: VersionDep) -> Response:
+    """Output tensors for input tensors, as JSON or binary (the binary tensor extension).
 
-
-def _answer(served: ServedModel, request: oip.InferenceRequest) -> bytes:
-    """The encoded answer; all that takes long, beside the event loop."""
-    wanted = oip.wanted_outputs(request, served)
-    x = oip.input_array(request, served)
-    outputs = served.run(served.plan_of([output.name for output in wanted]), x)
-    kept = {output.name: outputs[output.name] for output in wanted}
-    overflowed = overflowed_rows(kept)
-    if overflowed:
-        raise NonFiniteOutputError(
-            f"inputs[0].data: the model computed NaN or infinity for row {overflowed[0]}"
-            + (f" and {len(overflowed) - 1} more" if len(overflowed) > 1 else "")
-            + "; the input lies where the network overflows"
-        )
-    return dumps(oip.response(request, served, wanted, kept))
+    The cheapest execution plan that computes the wanted outputs is run.
+    """
+    return respond(await path.answer(OIP, name, version, request.scope, request.receive))

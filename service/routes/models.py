@@ -4,17 +4,18 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from service.dependencies import OF_VERSION, RepositoryDep, RuntimeDep, VersionDep
+from service.dependencies import OF_VERSION, EngineDep, RepositoryDep, RuntimeDep, VersionDep
 from service.problems import problem_responses
-from service.schemas import ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
+from service.v1.schemas import ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
 
 
 @router.get("", summary="What is served")
-async def models(repository: RepositoryDep, runtime: RuntimeDep) -> ModelList:
+async def models(repository: RepositoryDep, runtime: RuntimeDep, engine: EngineDep) -> ModelList:
     """Every version of every model, what was refused and why, and what predictions really run on."""
-    served = [model for name in repository.names() for model in repository.versions(name).values()]
+    served = repository.served()
+    refused = await engine.aside(repository.refused)
     return ModelList(
         models=[
             ModelSummary(
@@ -29,7 +30,7 @@ async def models(repository: RepositoryDep, runtime: RuntimeDep) -> ModelList:
             )
             for model in served
         ],
-        refused=[RefusedBundle(**asdict(refused)) for refused in repository.refused],
+        refused=[RefusedBundle(name=entry.name, version=entry.version, reason=entry.reason) for entry in refused],
         execution=ExecutionReport(**asdict(runtime.execution)),
     )
 

@@ -22,7 +22,7 @@ from model.bundle import MANIFEST_FILE, MODEL_FILE, sha256
 from model.manifest import Manifest
 from model.outputs import Task
 from service.app import create_app
-from service.schemas import PredictResponse
+from service.v1.schemas import PredictResponse
 from service.settings import Settings
 from tests.builders import Values, make_session, run_session
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from model.manifest import Feature, Manifest
 from service.errors import FAULTS_AT_MOST, Fault, InvalidInputError
-from service.instances import FLOAT32_MAX, narrow, rows_to_array
+from service.numbers import FLOAT32_MAX, narrow
+from service.v1.instances import rows_to_array
 from tests.builders import make_manifest, make_network
 
 NAMES = ("a", "b/c", "d~e")

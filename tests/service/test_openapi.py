@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.oip import InferenceRequest
-from service.schemas import PredictRequest
+from service.oip.schemas import InferenceRequest
+from service.v1.schemas import PredictRequest
 from service.version import VERSION
 from tests.service.support import CLASSES, JSON, PROBLEM, ask
 

@@ -11,7 +11,7 @@ import torch
 from starlette.testclient import TestClient
 
 from model.outputs import Plan, Task
-from service.predictions import choose_plan
+from service.v1.face import choose_plan
 from service.served import ServedModel
 from tests.builders import CALIBRATION_ROWS, RANGE, Values, make_bundle, make_network, make_rows, write_bundle
 from tests.service.support import (

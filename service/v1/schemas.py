@@ -25,6 +25,10 @@ class PredictRequest(BaseModel):
         0, description="How many of the features with the steepest gradient to name for each row."
     )
 
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        None, description="Seconds that the request may take at most, where that is less than the service allows."
+    )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.top_features and not self.sensitivity:

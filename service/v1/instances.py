@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from model.manifest import Manifest
 from service.errors import FAULTS_AT_MOST, Fault, InvalidInputError, pointer, shown
+from service.numbers import FLOAT32_MAX, kind, narrow
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 NAMES_AT_MOST = 5
 
 
@@ -83,13 +83,6 @@ def _fast(rows: list[Sequence[Any]]) -> NDArray[np.float32] | None:
     return narrow(np.array(rows, dtype=np.float64))
 
 
-def narrow(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
-    """Cast to float32, or None where a value is NaN, infinite or beyond float32."""
-    if not (np.abs(values) <= FLOAT32_MAX).all():  # false for NaN too
-        return None
-    return values.astype(np.float32)
-
-
 def _number_faults(
     instances: Sequence[Any], rows: list[Sequence[Any]], names: list[str], where: str
 ) -> Iterator[Fault]:
@@ -109,22 +102,6 @@ def _number_fault(value: Any) -> str | None:
     if not abs(value) <= FLOAT32_MAX:
         return f"expected a number within ±{FLOAT32_MAX:.4g} (float32), got {float(value):.4g}"
     return None
-
-
-def kind(value: Any) -> str:
-    """What a value that was decoded from JSON is, in a few words."""
-    match value:
-        case None:
-            return "null (this model takes no missing values)"
-        case bool():
-            return str(value).lower()
-        case str():
-            return f"the string {shown(value)!r}"
-        case dict():
-            return "an object"
-        case list():
-            return "a list"
-    return shown(str(value))
 
 
 def _listed(names: list[str]) -> str:

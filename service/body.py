@@ -1,0 +1,43 @@
+"""Bodies of calls that are routed by FastAPI but not read by it: bounded, strict JSON, declared or not."""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+
+from service.errors import TooLargeError
+from service.invalid import invalid
+from service.json import loads
+from service.settings import Settings
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def read(request: Request, model: type[Model]) -> Model:
+    """Read a small body; an empty one stands for an empty object. tritonclient declares none as JSON.
+
+    Raises:
+        TooLargeError: it is larger than a body may be.
+        MalformedBodyError: it is not JSON.
+        InvalidInputError: it is JSON, but not as `model` says.
+    """
+    settings: Settings = request.app.state.settings
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        if len(received) > settings.max_body_bytes:
+            raise TooLargeError(f"expected a body of at most {settings.max_body_bytes:,} bytes, got more")
+    try:
+        return model.model_validate(loads(bytes(received)) if received else {})
+    except ValidationError as error:
+        raise invalid(error) from error
+
+
+def described(model: type[BaseModel], *media_types: str, examples: dict[str, Any] | None = None) -> dict[str, Any]:
+    """For OpenAPI: the body of such a call; any further media type stands for bytes."""
+    schema: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    if examples:
+        schema["examples"] = examples
+    content = {"application/json": schema}
+    content |= {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
+    return {"requestBody": {"content": content, "required": True}}

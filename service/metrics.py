@@ -1,0 +1,373 @@
+"""Prometheus metrics: what is counted, and where. Names and units follow Prometheus's own conventions.
+
+Several worker processes share one set of metrics: prometheus_client keeps it in files of the folder that the variable
+PROMETHEUS_MULTIPROC_DIR names, and whichever worker is asked answers for all of them.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.batching import Batch, Share
+from service.computed import Computed
+from service.runtime import Execution
+from service.sensitivity import VERDICTS
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Four a decade: gradient norms are compared by ratio, and their scale is the model's.
+NORMS = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-8, 17))
+OK = 200
+LATER_COUNT, LATER_SECONDS = 256, 0.01  # what is counted together, at most, and how long that is put off
+WINDOW_SECONDS = 1.0  # how often the window's figures are made anew while rows arrive
+MODEL = ("model", "version")
+PLAN = (*MODEL, "plan")
+
+
+class Later:
+    """Calls something once enough has come together, or shortly after the first; for one event loop."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        """Nothing has come yet."""
+        self._call = call
+        self._count = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, count: int) -> None:
+        """So much more has come."""
+        self._count += count
+        if self._count >= LATER_COUNT:
+            self._now()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATER_SECONDS, self._now)
+
+    def _now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._count = 0
+        self._call()
+
+
+class BulkHistogram(Histogram):
+    """A histogram that observes many values at once: 256 rows one by one would take as long as to compute them."""
+
+    def observe_all(self, values: NDArray[np.floating[Any]]) -> None:
+        """Observe every value; buckets and sum are those that `observe` fills one by one."""
+        counts = np.bincount(
+            np.searchsorted(self._upper_bounds, values, side="left"), minlength=len(self._upper_bounds)
+        )
+        for place in np.flatnonzero(counts).tolist():
+            self._buckets[place].inc(float(counts[place]))
+        self._sum.inc(float(values.sum(dtype=np.float64)))
+
+
+class Window:
+    """The gradient norms of the latest rows, in a ring."""
+
+    def __init__(self, rows: int) -> None:
+        """A window of so many rows at most."""
+        self._ring = np.empty(rows, np.float32)
+        self._seen = 0
+
+    def add(self, norms: NDArray[np.float32]) -> None:
+        """Take in more rows; the oldest leave."""
+        norms = norms[-len(self._ring) :]
+        places = (self._seen + np.arange(len(norms))) % len(self._ring)
+        self._ring[places] = norms
+        self._seen += len(norms)
+
+    def statistics(self) -> dict[str, float]:
+        """Rows, mean, p50, p95, p99, maximum and τ = p99 / mean; nothing where there is no row."""
+        norms = self._ring[: min(self._seen, len(self._ring))].astype(np.float64)
+        if not len(norms):
+            return {}
+        mean = norms.mean()
+        p50, p95, p99 = np.quantile(norms, (0.5, 0.95, 0.99)).tolist()
+        figures = {"mean": float(mean), "p50": p50, "p95": p95, "p99": p99, "maximum": float(norms.max())}
+        tail = {"tail_ratio": p99 / float(mean)} if mean > 0 else {}
+        return {"rows": float(len(norms)), **figures, **tail}
+
+
+class PlanMetrics:
+    """What is counted for one plan of one model version; the labels are looked up once.
+
+    Times are kept and observed together, some at a time: one by one, they would cost a request several microseconds.
+    """
+
+    def __init__(self, metrics: "Metrics", model: str, version: str, plan: str, sensitivity: "ModelMetrics") -> None:
+        """Find the children of each metric."""
+        labels = (model, version, plan)
+        self._rows = metrics.rows.labels(*labels)
+        self._histograms = [
+            metrics.request_seconds.labels(*labels),
+            metrics.queue_seconds.labels(*labels),
+            metrics.inference_seconds.labels(*labels),
+            metrics.batch_rows.labels(*labels),
+        ]
+        self._pending: list[list[float]] = [[], [], [], []]
+        self._latest = metrics.last_inference.labels(model, version)
+        self._sensitivity = sensitivity
+        self._later = Later(self.flush)
+
+    def answered(self, seconds: float) -> None:
+        """Count a good answer."""
+        self._pending[0].append(seconds)
+        self._later.add(1)
+
+    def record(self, batch: Batch, shares: list[Share]) -> None:
+        """Count a batch."""
+        _, waited, inference, rows = self._pending
+        waited.extend([share.waited for share in shares])
+        inference.append(batch.seconds)
+        rows.append(len(batch.computed.x))
+        self._later.add(len(shares))
+        if "gradient_norm" in batch.computed.outputs:
+            self._sensitivity.record(batch.computed)
+
+    def flush(self) -> None:
+        """Observe what is pending."""
+        pending, self._pending = self._pending, [[], [], [], []]
+        for histogram, values in zip(self._histograms, pending, strict=True):
+            if values:
+                histogram.observe_all(np.array(values))
+        if pending[3]:
+            self._rows.inc(sum(pending[3]))
+            self._latest.set_to_current_time()
+
+
+class ModelMetrics:
+    """What is counted of the sensitivities of one model version."""
+
+    def __init__(self, metrics: "Metrics", model: str, version: str, window_rows: int) -> None:
+        """Find the children of each metric."""
+        self._norms = metrics.gradient_norm.labels(model, version)
+        self._verdicts = [metrics.verdicts.labels(model, version, verdict.value) for verdict in VERDICTS]
+        self._overflowed = metrics.overflowed_rows.labels(model, version)
+        self._window = Window(window_rows)
+        self._gauge = metrics.window
+        self._labels = (model, version)
+        self._due = 0.0
+        self._pending: list[Computed] = []
+        self._later = Later(self.flush)
+
+    def record(self, computed: Computed) -> None:
+        """Count the rows of a batch: at once where they are many, else together with those that follow shortly."""
+        self._pending.append(computed)
+        self._later.add(len(computed.x))
+
+    def flush(self) -> None:
+        """Count what is pending."""
+        pending, self._pending = self._pending, []
+        if not pending:
+            return
+        computed = Computed.together(pending)
+        norms, verdicts = computed.outputs["gradient_norm"], computed.judgement.verdict
+        if computed.overflowed is not None:
+            self._overflowed.inc(int(computed.overflowed.sum()))
+            norms, verdicts = norms[~computed.overflowed], verdicts[~computed.overflowed]
+        self._norms.observe_all(norms)
+        for count, counter in zip(np.bincount(verdicts, minlength=len(VERDICTS)).tolist(), self._verdicts, strict=True):
+            if count:
+                counter.inc(count)
+        self._window.add(norms)
+        if time.monotonic() >= self._due:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Set the gauges of the window, with all rows in it."""
+        self.flush()
+        self._due = time.monotonic() + WINDOW_SECONDS
+        for statistic, value in self._window.statistics().items():
+            self._gauge.labels(*self._labels, statistic).set(value)
+
+
+class Metrics:
+    """Every metric of the service, in a registry of its own."""
+
+    def __init__(self, execution: Execution, *, shared: bool, window_rows: int) -> None:
+        """`shared`: PROMETHEUS_MULTIPROC_DIR is set, and other processes count too."""
+        # Else there is a sample for each counter of when it began: as many again, and nobody reads them.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self.shared = shared
+        self._window_rows = window_rows
+        self._models: dict[tuple[str, str], ModelMetrics] = {}
+        self._digests: dict[tuple[str, str], str] = {}
+        self._plans: dict[tuple[str, str, str], PlanMetrics] = {}
+        self._requests: dict[tuple[str, tuple[str, str, str], int], Counter] = {}
+        self.requests = Counter(
+            "chainzrule_requests", "Prediction requests by outcome.", ("api", *PLAN, "status"), registry=self._registry
+        )
+        self.rows = Counter("chainzrule_rows", "Rows computed.", PLAN, registry=self._registry)
+        self.request_seconds = BulkHistogram(
+            "chainzrule_request_seconds",
+            "From the first byte of a good request's body to its encoded answer.",
+            PLAN,
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.failed_seconds = Counter(
+            "chainzrule_failed_seconds", "Time spent on requests that failed.", MODEL, registry=self._registry
+        )
+        self.queue_seconds = BulkHistogram(
+            "chainzrule_queue_seconds",
+            "From the arrival of a request's rows to the beginning of their batch.",
+            PLAN,
+            buckets=SECONDS,
+            registry=self._registry,
+        )
+        self.inference_seconds = BulkHistogram(
+            "chainzrule_inference_seconds", "Computing one batch.", PLAN, buckets=SECONDS, registry=self._registry
+        )
+        self.batch_rows = BulkHistogram(
+            "chainzrule_batch_rows", "Rows computed together.", PLAN, buckets=ROWS, registry=self._registry
+        )
+        self.queue_rows = Gauge(
+            "chainzrule_queue_rows",
+            "Rows that wait or are being computed.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.requests_under_way = Gauge(
+            "chainzrule_requests_under_way",
+            "Prediction requests that have not been answered yet.",
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
+        self.gradient_norm = BulkHistogram(
+            "chainzrule_gradient_norm",
+            "Gradient norm of each row, by the standardised input.",
+            MODEL,
+            buckets=NORMS,
+            registry=self._registry,
+        )
+        self.verdicts = Counter("chainzrule_verdicts", "Rows by verdict.", (*MODEL, "verdict"), registry=self._registry)
+        self.overflowed_rows = Counter(
+            "chainzrule_overflowed_rows", "Rows on which the model overflowed.", MODEL, registry=self._registry
+        )
+        self.window = Gauge(
+            "chainzrule_gradient_norm_window",
+            "Gradient norms of the latest rows of a process: rows, mean, p50, p95, p99, maximum, tail_ratio.",
+            (*MODEL, "statistic"),
+            registry=self._registry,
+            multiprocess_mode="liveall",
+        )
+        self.last_inference = Gauge(
+            "chainzrule_last_inference_timestamp_seconds",
+            "When the model was last computed.",
+            MODEL,
+            registry=self._registry,
+            multiprocess_mode="max",
+        )
+        self.loads = Counter(
+            "chainzrule_model_loads", "Bundles read, by result.", (*MODEL, "result"), registry=self._registry
+        )
+        self.served = Gauge(
+            "chainzrule_model_served",
+            "1 for each version of a model that is served, else 0.",
+            (*MODEL, "digest"),
+            registry=self._registry,
+            multiprocess_mode="livemin",
+        )
+        self.execution = Gauge(
+            "chainzrule_execution_info",
+            "What predictions really run on.",
+            ("provider", "runtime", "threads", "tf32"),
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self.execution.labels(
+            execution.provider, execution.runtime, str(execution.threads), str(execution.tf32).lower()
+        ).set(1)
+
+    def watch(self, model: str, version: int, digest: str | None, *, well: bool) -> None:
+        """Take note of a version that was loaded (its digest), refused (None, not well) or retired (None, well)."""
+        labels = (model, str(version))
+        if digest is not None or not well:
+            self.loads.labels(*labels, "loaded" if well else "refused").inc()
+        if well:
+            before = self._digests.pop(labels, None)
+            if before is not None:
+                self.served.labels(*labels, before).set(0)
+            if digest is not None:
+                self._digests[labels] = digest
+                self.served.labels(*labels, digest).set(1)
+
+    def of_model(self, model: str, version: str) -> ModelMetrics:
+        """What is counted of a model version: one and the same, however often it is loaded."""
+        key = (model, version)
+        if key not in self._models:
+            self._models[key] = ModelMetrics(self, model, version, self._window_rows)
+        return self._models[key]
+
+    def of_plan(self, model: str, version: str, plan: str) -> PlanMetrics:
+        """What is counted of a plan."""
+        key = (model, version, plan)
+        if key not in self._plans:
+            self._plans[key] = PlanMetrics(self, model, version, plan, self.of_model(model, version))
+        return self._plans[key]
+
+    def count(self, api: str, labels: tuple[str, str, str], status: int, seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            api: by which face it came.
+            labels: model, version and plan; empty where it did not get so far.
+            status: of the answer.
+            seconds: from its beginning to its encoded answer.
+        """
+        key = (api, labels, status)
+        counter = self._requests.get(key)
+        if counter is None:  # as many as there are models, plans and statuses: the labels are never a caller's
+            counter = self._requests[key] = self.requests.labels(api, *labels, str(int(status)))
+        counter.inc()
+        if status == OK:
+            self.of_plan(*labels).answered(seconds)
+        else:
+            self.failed_seconds.labels(labels[0], labels[1]).inc(seconds)
+
+    @cached_property
+    def _exposed(self) -> CollectorRegistry:
+        if not self.shared:
+            return self._registry
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+
+    def flush(self) -> None:
+        """Count what has been kept to be counted together; on the event loop."""
+        for plan in self._plans.values():
+            plan.flush()
+        for model in self._models.values():
+            model.refresh()
+
+    def expose(self) -> bytes:
+        """The text that Prometheus reads; blocks for some milliseconds. What is kept is to be flushed before."""
+        return generate_latest(self._exposed)
+
+    def samples(self) -> "Samples":
+        """Every sample by name and labels, over all worker processes; blocks for some milliseconds."""
+        return [
+            (sample.name, sample.labels, sample.value)
+            for family in self._exposed.collect()
+            for sample in family.samples
+        ]
+
+
+Samples = list[tuple[str, dict[str, str], float]]
+"""Name, labels and value of samples."""

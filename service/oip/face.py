@@ -1,0 +1,134 @@
+"""Inference requests of the Open Inference Protocol, and their answers. Sensitivity is just more output tensors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from model.outputs import Output
+from service.computed import Rows
+from service.errors import InvalidInputError, NonFiniteOutputError, shown
+from service.face import Answer, Asked, Headers
+from service.invalid import invalid
+from service.json import dumps
+from service.oip import tensors
+from service.oip.schemas import InferenceRequest, RequestOutput
+from service.oip.tensors import BINARY_HEADER, DTYPES, OUTPUT_DATATYPE
+from service.sensitivity import overflowed
+from service.served import Selection, ServedModel
+
+JSON_HEADERS = ((b"content-type", b"application/json"),)
+MICROSECONDS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which outputs are wanted, and how."""
+
+    id: str | None
+    outputs: tuple[Output, ...]
+    binary: tuple[bool, ...]
+    """Of each output, whether it is wanted as a binary tensor."""
+
+
+class OIPFace:
+    """`/v2/models/{name}/infer`."""
+
+    api = "v2"
+    json_only = False  # tritonclient sends no Content-Type
+
+    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Asked[Wanted]:
+        """Read a request; raises MalformedBodyError or InvalidInputError."""
+        features = len(model.feature_names)
+        text, tail = tensors.split(body, headers.get(BINARY_HEADER))
+        if tail is not None and not text:
+            x = tensors.raw_rows(tail, features)
+            selection = model.default
+            return _asked(x, selection, Wanted(None, selection.outputs, (True,) * len(selection.outputs)))
+        try:
+            request = InferenceRequest.model_validate(tensors.document(text))
+        except ValidationError as error:
+            raise invalid(error) from error
+        selection, binary = _wanted(request, model)
+        timeout = request.parameters.timeout if request.parameters is not None else None
+        x = tensors.input_rows(request, tail, features)
+        return _asked(x, selection, Wanted(request.id, selection.outputs, binary), timeout)
+
+    def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, _: str) -> Answer:
+        """Write an answer; raises NonFiniteOutputError where a wanted output of any row is not finite."""
+        wanted = asked.details
+        if rows.overflowed():
+            _refuse_overflow(rows, wanted.outputs)
+        blobs: list[bytes] = []
+        outputs: list[dict[str, Any]] = []
+        for output, binary in zip(wanted.outputs, wanted.binary, strict=True):
+            values = rows.output(output.name)
+            described: dict[str, Any] = {
+                "name": output.name,
+                "shape": values.shape,
+                "datatype": OUTPUT_DATATYPE,
+            }
+            if binary:
+                blob = values.astype(DTYPES[OUTPUT_DATATYPE], copy=False).tobytes()
+                described["parameters"] = {"binary_data_size": len(blob)}
+                blobs.append(blob)
+            else:
+                described["data"] = values.ravel()
+            outputs.append(described)
+        name, version = model.labels
+        document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
+        if wanted.id is not None:
+            document["id"] = wanted.id
+        text = dumps(document)
+        if not blobs:
+            return Answer(text, JSON_HEADERS)
+        return Answer(
+            b"".join((text, *blobs)),
+            ((b"content-type", b"application/octet-stream"), (BINARY_HEADER, str(len(text)).encode())),
+        )
+
+
+def _asked(x: NDArray[np.float32], selection: Selection, wanted: Wanted, timeout: int | None = None) -> Asked[Wanted]:
+    return Asked(x, selection.plan, selection.values, wanted, timeout * MICROSECONDS if timeout else None)
+
+
+def _wanted(request: InferenceRequest, model: ServedModel) -> tuple[Selection, tuple[bool, ...]]:
+    """The outputs that a request asks for, in its order, and which of them as binary tensors.
+
+    Raises:
+        InvalidInputError: the model has no such output.
+    """
+    binary = bool(request.parameters is not None and request.parameters.binary_data_output)
+    if not request.outputs:
+        return model.default, (binary,) * len(model.default.outputs)
+    names = tuple(output.name for output in request.outputs)
+    if len(set(names)) < len(names):
+        raise InvalidInputError("outputs: expected each output once, got one of them more than once")
+    for k, name in enumerate(names):
+        if name not in model.outputs_by_name:
+            known = ", ".join(model.outputs_by_name)
+            raise InvalidInputError(f"outputs[{k}].name: expected one of {known}, got {shown(name)!r}")
+    return model.select(names), tuple(_is_binary(k, tensor, binary) for k, tensor in enumerate(request.outputs))
+
+
+def _is_binary(k: int, tensor: RequestOutput, default: bool) -> bool:
+    if tensor.parameters is None:
+        return default
+    for parameter in ("classification", "shared_memory_region"):
+        if getattr(tensor.parameters, parameter) is not None:
+            raise InvalidInputError(f"outputs[{k}].parameters: expected no {parameter}, which this server does not do")
+    return default if tensor.parameters.binary_data is None else tensor.parameters.binary_data
+
+
+def _refuse_overflow(rows: Rows, wanted: tuple[Output, ...]) -> None:
+    """Raises NonFiniteOutputError where a wanted output is not finite; others that were computed do not matter."""
+    flags = overflowed({output.name: rows.output(output.name) for output in wanted})
+    if flags.any():
+        more = int(flags.sum()) - 1
+        raise NonFiniteOutputError(
+            f"inputs[0].data: the model computed NaN or infinity for row {int(flags.argmax())}"
+            + (f" and {more} more" if more else "")
+            + "; the input lies where the network overflows"
+        )

@@ -1,0 +1,168 @@
+"""The bodies of the Open Inference Protocol v2.
+
+Source: Open Inference Protocol, "Inference Protocol v2", HTTP/REST, with the binary tensor, model repository and
+statistics extensions as Triton's documentation of the protocol defines them.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+
+Size = Annotated[int, Field(ge=0, strict=True)]
+
+
+class Parameters(BaseModel):
+    """Named settings of a request or a tensor. Those that are not known here are left alone, as the protocol allows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    binary_data_output: bool | None = Field(None, description="Request: outputs come as binary tensors by default.")
+    timeout: Size | None = Field(
+        None, description="Request: microseconds that it may take, at most; 0 for no own limit."
+    )
+    binary_data_size: Size | None = Field(None, description="Input: bytes of its binary tensor, after the JSON.")
+    binary_data: bool | None = Field(None, description="Output: whether it comes as a binary tensor.")
+    classification: int | None = Field(None, description="Output: not supported, and refused.")
+    shared_memory_region: str | None = Field(None, description="Tensor: not supported, and refused.")
+
+
+class RequestInput(BaseModel):
+    """One input tensor."""
+
+    name: str
+    shape: list[Size]
+    datatype: str
+    parameters: Parameters | None = None
+    data: Annotated[Any, WithJsonSchema({"type": "array", "items": {}})] = Field(
+        None, description="Values in row-major order, flat or nested; none where a binary tensor has them."
+    )
+
+
+class RequestOutput(BaseModel):
+    """One output tensor that is wanted."""
+
+    name: str
+    parameters: Parameters | None = None
+
+
+class InferenceRequest(BaseModel):
+    """Input tensors, and which output tensors are wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "42",
+                    "inputs": [{"name": "input", "shape": [1, 2], "datatype": "FP32", "data": [0.5, 1.5]}],
+                    "outputs": [{"name": "probabilities"}, {"name": "gradient_norm"}],
+                }
+            ]
+        }
+    )
+
+    id: str | None = None
+    parameters: Parameters | None = None
+    inputs: list[RequestInput]
+    outputs: list[RequestOutput] | None = Field(
+        None, description="By default all outputs of the prediction and its sensitivity, without gradient and Jacobian."
+    )
+
+
+class ResponseOutput(BaseModel):
+    """One output tensor."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: Parameters | None = None
+    data: list[float] | None = Field(None, description="Values in row-major order, flat; none where they come binary.")
+
+
+class InferenceResponse(BaseModel):
+    """Output tensors, in the order in which they were asked for."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[ResponseOutput]
+
+
+class TensorMetadata(BaseModel):
+    """A tensor of a model; -1 stands for the free batch axis."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """The tensors of a model."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: dict[str, str]
+
+
+class ServerMetadata(BaseModel):
+    """The server."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class IndexRequest(BaseModel):
+    """What of the repository to list."""
+
+    ready: bool = Field(False, description="Only versions that are served.")
+
+
+class IndexEntry(BaseModel):
+    """A version of a model in the repository."""
+
+    name: str
+    version: str
+    state: Literal["READY", "UNAVAILABLE"]
+    reason: str
+
+
+class LoadRequest(BaseModel):
+    """How to load or unload a model: no parameter is known."""
+
+    parameters: dict[str, Any] | None = None
+
+
+class Duration(BaseModel):
+    """How often something happened, and how long it took in all."""
+
+    count: int
+    ns: int
+
+
+class InferenceStatistics(BaseModel):
+    """Of the requests to a model version, and of the batches that were computed for them."""
+
+    success: Duration
+    fail: Duration
+    queue: Duration
+    compute_infer: Duration = Field(description="Of batches, not of requests.")
+
+
+class ModelStatistics(BaseModel):
+    """What one version of a model has done since the service started."""
+
+    name: str
+    version: str
+    last_inference: int = Field(description="Milliseconds since 1970; 0 for never.")
+    inference_count: int = Field(description="Rows.")
+    execution_count: int = Field(description="Batches.")
+    inference_stats: InferenceStatistics
+
+
+class Statistics(BaseModel):
+    """Of all model versions that were asked for."""
+
+    model_stats: list[ModelStatistics]

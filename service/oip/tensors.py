@@ -1,0 +1,204 @@
+"""Tensors of the Open Inference Protocol to rows of the model and back: as JSON numbers, or as bytes after the JSON.
+
+The binary tensor extension: a body is a JSON document whose length the header Inference-Header-Content-Length tells,
+and behind it the raw little-endian values of the tensors that have a `binary_data_size`, one after the other in
+row-major order. A length of 0 means that there is no JSON: all of the body is the one FP32 input.
+"""
+
+import math
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.outputs import INPUT
+from service import json
+from service.errors import InvalidInputError, MalformedBodyError, shown
+from service.numbers import FLOAT32_MAX, kind, within
+from service.oip.schemas import InferenceRequest, RequestInput
+
+BINARY_HEADER = b"inference-header-content-length"
+DTYPES: dict[str, np.dtype[Any]] = {
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
+}
+FLOATING = ("FP16", "FP32", "FP64")
+OUTPUT_DATATYPE = "FP32"
+
+
+def split(body: bytes, length: bytes | None) -> tuple[bytes, memoryview | None]:
+    """The JSON of a body, and the bytes behind it; None for those where it is all JSON.
+
+    Raises:
+        MalformedBodyError: the header says more than there is.
+    """
+    if length is None:
+        return body, None
+    if not length.isdigit() or int(length) > len(body):
+        raise MalformedBodyError(
+            f"expected Inference-Header-Content-Length of at most {len(body)}, the length of the body, "
+            f"got {shown(length.decode('latin-1'))!r}"
+        )
+    return body[: int(length)], memoryview(body)[int(length) :]
+
+
+def document(text: bytes) -> Any:
+    """Decode the JSON of a request; the data of floating tensors as arrays, where they are plain lists of numbers.
+
+    Raises:
+        MalformedBodyError: it is no JSON.
+    """
+    root = json.parse(text)
+    if root is not None:
+        found = _with_arrays(root)
+        if found is not None:
+            return found
+    del root
+    return json.loads(text)
+
+
+def _with_arrays(root: Any) -> dict[str, Any] | None:
+    """None where a key stands twice, or something is not as the protocol has it: another decoder tells what it is."""
+    names = json.keys(root)
+    tensors = root["inputs"] if names and "inputs" in names else None
+    if names is None or not isinstance(tensors, json.Array):
+        return None
+    inputs = []
+    tensor: Any
+    for tensor in tensors:
+        keys = json.keys(tensor) if isinstance(tensor, json.Object) else None
+        if keys is None:
+            return None
+        plain = {key: _plain(tensor[key]) for key in keys - {"data"}}
+        if "data" in keys:
+            data = tensor["data"]
+            values = json.numbers(data) if plain.get("datatype") in FLOATING and isinstance(data, json.Array) else None
+            if values is None or len(values) != len(data) or isinstance(data[0] if len(data) else None, json.Array):
+                return None
+            plain["data"] = values
+        inputs.append(plain)
+    return {"inputs": inputs, **{name: _plain(root[name]) for name in names - {"inputs"}}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, json.Object):
+        return value.as_dict()
+    return value.as_list() if isinstance(value, json.Array) else value
+
+
+def raw_rows(tail: memoryview, features: int) -> NDArray[np.float32]:
+    """The rows of a body without JSON, [rows, features].
+
+    Raises:
+        InvalidInputError: its length is not that of a whole number of rows, or a value is NaN or infinite.
+    """
+    if not len(tail) or len(tail) % (4 * features):
+        raise InvalidInputError(
+            f"expected a body of FP32 rows of {features} values, that is a multiple of {4 * features} bytes, "
+            f"got {len(tail)} bytes"
+        )
+    return _checked(np.frombuffer(tail, DTYPES["FP32"]).reshape(-1, features), "FP32")
+
+
+def input_rows(request: InferenceRequest, tail: memoryview | None, features: int) -> NDArray[np.float32]:
+    """The model's input from a request's tensors, [rows, features].
+
+    Raises:
+        InvalidInputError: another tensor came, or another shape, datatype or value than the model takes.
+    """
+    names = [tensor.name for tensor in request.inputs]
+    if names != [INPUT]:
+        raise InvalidInputError(f"inputs: expected one tensor, {INPUT!r}, got {shown(str(names))}")
+    (tensor,) = request.inputs
+    if tensor.datatype not in DTYPES:
+        raise InvalidInputError(
+            f"inputs[0].datatype: expected one of {', '.join(DTYPES)}, got {shown(tensor.datatype)!r}"
+        )
+    if len(tensor.shape) != 2 or tensor.shape[0] < 1 or tensor.shape[1] != features:
+        raise InvalidInputError(
+            f"inputs[0].shape: expected [rows, {features}] with at least one row, got {shown(str(tensor.shape))}"
+        )
+    if tensor.parameters is not None and tensor.parameters.shared_memory_region is not None:
+        raise InvalidInputError("inputs[0].parameters: expected no shared memory, which this server does not read")
+    size = tensor.parameters.binary_data_size if tensor.parameters is not None else None
+    if size is not None:
+        return _binary(tensor, size, tail)
+    if tail is not None and len(tail):
+        raise InvalidInputError(
+            f"expected no bytes behind the JSON, since no input has a binary_data_size, got {len(tail)}"
+        )
+    if tensor.data is None:
+        raise InvalidInputError("inputs[0].data: expected the values, or parameters.binary_data_size, got neither")
+    if isinstance(tensor.data, np.ndarray):
+        return _checked(_shaped(tensor.data, tensor.shape), tensor.datatype)
+    return _listed(tensor.data, tensor.shape, tensor.datatype)
+
+
+def _binary(tensor: RequestInput, size: int, tail: memoryview | None) -> NDArray[np.float32]:
+    dtype = DTYPES[tensor.datatype]
+    expected = math.prod(tensor.shape) * dtype.itemsize
+    if tensor.data is not None:
+        raise InvalidInputError("inputs[0]: expected data or parameters.binary_data_size, got both")
+    if tail is None:
+        raise InvalidInputError(
+            "inputs[0].parameters.binary_data_size: expected the header Inference-Header-Content-Length, got none"
+        )
+    if size != expected or len(tail) != expected:
+        raise InvalidInputError(
+            f"inputs[0].parameters.binary_data_size: expected {expected} bytes for {tensor.datatype} of shape "
+            f"{tensor.shape}, got {size}, and {len(tail)} behind the JSON"
+        )
+    return _checked(np.frombuffer(tail, dtype).reshape(tensor.shape), tensor.datatype)
+
+
+def _shaped(values: NDArray[np.float64], shape: list[int]) -> NDArray[np.float64]:
+    if len(values) != math.prod(shape):
+        raise InvalidInputError(
+            f"inputs[0].data: expected {math.prod(shape)} values for the shape {shape}, got {len(values)}"
+        )
+    return values.reshape(shape)
+
+
+def _checked(values: NDArray[Any], datatype: str) -> NDArray[np.float32]:
+    """Values of a datatype as float32, in memory of their own; raises InvalidInputError where one cannot be."""
+    if datatype in FLOATING:
+        limit = float(np.finfo(np.float16).max) if datatype == "FP16" else FLOAT32_MAX
+        if not within(values, limit):
+            k = int(np.argmin(np.abs(values) <= limit))
+            whose = "" if datatype == "FP16" else ", the model's float32"
+            raise InvalidInputError(
+                f"inputs[0].data: expected {datatype} within ±{limit:.4g}{whose}, got {float(values.flat[k]):.6g} "
+                f"as value {k}"
+            )
+    return values.astype(np.float32)
+
+
+def _listed(data: Any, shape: list[int], datatype: str) -> NDArray[np.float32]:
+    """From a list, flat or nested, of what was decoded one by one: whole numbers stay exact until they are checked."""
+    if not isinstance(data, list):
+        raise InvalidInputError(f"inputs[0].data: expected a list, got {kind(data)}")
+    flat: list[Any] = data
+    if data and isinstance(data[0], list):
+        if len(data) != shape[0] or not all(isinstance(row, list) and len(row) == shape[1] for row in data):
+            raise InvalidInputError(f"inputs[0].data: expected lists nested as the shape {shape}, or one flat list")
+        flat = list(chain.from_iterable(data))
+    if len(flat) != math.prod(shape):
+        raise InvalidInputError(
+            f"inputs[0].data: expected {math.prod(shape)} values for the shape {shape}, got {len(flat)}"
+        )
+    if not set(map(type, flat)) <= {float, int}:
+        k, value = next((k, value) for k, value in enumerate(flat) if type(value) not in {float, int})
+        raise InvalidInputError(f"inputs[0].data: expected numbers, got {kind(value)} as value {k}")
+    if datatype not in FLOATING:
+        whole = np.iinfo(DTYPES[datatype])
+        for k, value in enumerate(flat):
+            if not whole.min <= value <= whole.max or value != int(value):
+                raise InvalidInputError(
+                    f"inputs[0].data: expected whole numbers of {whole.min} to {whole.max} ({datatype}), "
+                    f"got {value:.6g} as value {k}"
+                )
+    return _checked(np.array(flat, dtype=np.float64).reshape(shape), datatype)

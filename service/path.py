@@ -1,0 +1,193 @@
+"""The path of a prediction request, one for both faces: admitted, received, decoded, computed, encoded.
+
+Whatever goes wrong on the way becomes an answer here. Bodies that are large, and answers that will be, are read and
+written beside the event loop.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from http import HTTPStatus
+from typing import Any
+
+from service import compression, problems
+from service.deadlines import Deadlines
+from service.engine import Engine, Reservation, Timing
+from service.errors import (
+    DeadlineError,
+    MalformedBodyError,
+    ServiceError,
+    SlowBodyError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+    shown,
+)
+from service.face import AnyFace, Headers
+from service.json import REUSED_UP_TO
+from service.metrics import Metrics
+from service.problems import Reply
+from service.repository import Repository
+from service.settings import Settings
+from service.tracing import Tracing
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+LARGE_ANSWER = 20_000  # values: about a millisecond to write
+TIMING_ASKED = b"x-server-timing"
+
+
+class PredictionPath:
+    """Answers prediction requests."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, repository: Repository, metrics: Metrics, tracing: Tracing | None
+    ) -> None:
+        """Take what requests go through."""
+        self._settings = settings
+        self._engine = engine
+        self._repository = repository
+        self._metrics = metrics
+        self._tracing = tracing
+        self._deadlines = Deadlines(settings.request_seconds)
+
+    async def answer(
+        self, face: AnyFace, name: str, version: str | None, scope: MutableMapping[str, Any], receive: Receive
+    ) -> Reply:
+        """Answer one request; raises nothing but what ends the task."""
+        progress = Progress(name, version)
+        request_id: str = scope["state"]["request_id"]
+        task = self._deadlines.enter()
+        try:
+            reply = await self._answer(face, progress, dict(scope["headers"]), receive, request_id)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            if isinstance(error, asyncio.CancelledError) and not self._deadlines.missed(task):
+                raise
+            reply = problems.reply(scope["path"], request_id, progress.too_late())
+        except ServiceError as error:
+            reply = problems.reply(scope["path"], request_id, error)
+        except Exception as error:  # noqa: BLE001  (the caller gets an answer, the log the place)
+            reply = problems.internal_reply(scope["path"], request_id, error)
+        finally:
+            self._deadlines.leave(task)
+        self._metrics.count(face.api, progress.labels, reply.status, time.perf_counter() - progress.begun)
+        return reply
+
+    async def _answer(
+        self,
+        face: AnyFace,
+        progress: "Progress",
+        headers: Headers,
+        receive: Receive,
+        request_id: str,
+    ) -> Reply:
+        timing = progress.timing
+        with Reservation(self._engine.admission) as reservation:
+            model = self._repository.get(progress.name, progress.version)
+            progress.labels = (*model.labels, "")
+            if face.json_only:
+                _check_json(headers.get(b"content-type"))
+            body = await self._receive(headers, receive, reservation)
+            progress.received = True
+            now = time.perf_counter()
+            timing.receive = now - progress.begun
+            if len(body) > REUSED_UP_TO:
+                asked = await self._engine.aside(face.decode, model, body, headers)
+            else:
+                asked = face.decode(model, body, headers)
+            rows = len(asked.x)
+            self._engine.admit(rows, asked.values)
+            progress.labels = (*model.labels, asked.plan.value)
+            timing.decode = time.perf_counter() - now
+            if asked.seconds is None:
+                computed = await self._engine.run(model, asked.plan, asked.x, timing)
+            else:
+                async with asyncio.timeout(asked.seconds - (time.perf_counter() - progress.begun)):
+                    computed = await self._engine.run(model, asked.plan, asked.x, timing)
+            now = time.perf_counter()
+            if rows * asked.values > LARGE_ANSWER:
+                answer = await self._engine.aside(face.encode, model, asked, computed, request_id)
+            else:
+                answer = face.encode(model, asked, computed, request_id)
+            reply = Reply(HTTPStatus.OK, [*answer.headers], answer.body)
+            if len(answer.body) >= compression.WORTH_IT and b"accept-encoding" in headers:
+                reply = await self._compressed(reply, headers[b"accept-encoding"])
+            timing.encode = time.perf_counter() - now
+            if TIMING_ASKED in headers:
+                reply.headers.append((b"server-timing", timing.header()))
+            if self._tracing is not None:
+                self._tracing.record(model.labels, asked.plan, rows, timing)
+            return reply
+
+    async def _receive(self, headers: Headers, receive: Receive, reservation: Reservation) -> bytes:
+        """The whole body, inflated; never more of it in memory than is allowed and reserved."""
+        limit = self._settings.max_body_bytes
+        declared = headers.get(b"content-length")
+        if declared is not None:
+            size = int(declared) if declared.isdigit() else 0
+            if size > limit:
+                raise TooLargeError(f"expected a body of at most {limit:,} bytes, got {size:,}")
+            reservation.grow(size)
+        chunks: list[bytes] = []
+        received = 0
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise MalformedBodyError("expected the whole body, got a caller that hung up")
+            chunk: bytes = message.get("body", b"")
+            received += len(chunk)
+            if received > limit:
+                raise TooLargeError(f"expected a body of at most {limit:,} bytes, got more")
+            if declared is None:
+                reservation.grow(len(chunk))
+            chunks.append(chunk)
+            more = message.get("more_body", False)
+        body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        encoding = headers.get(b"content-encoding")
+        if encoding is None:
+            return body
+        inflated = await self._engine.aside(compression.inflate, body, encoding, limit)
+        reservation.grow(len(inflated))
+        return inflated
+
+    async def _compressed(self, reply: Reply, accept_encoding: bytes) -> Reply:
+        encoding = compression.accepted(accept_encoding)
+        if encoding is None:
+            return reply
+        body = await self._engine.aside(compression.compress, reply.body, encoding)
+        headers = [*reply.headers, (b"content-encoding", encoding.encode()), (b"vary", b"accept-encoding")]
+        return Reply(reply.status, headers, body)
+
+
+class Progress:
+    """How far a request has come, for whoever must tell of its end."""
+
+    __slots__ = ("begun", "labels", "name", "received", "timing", "version")
+
+    def __init__(self, name: str, version: str | None) -> None:
+        """It has just begun."""
+        self.name = name
+        self.version = version
+        self.begun = time.perf_counter()
+        self.timing = Timing()
+        self.received = False
+        self.labels = ("", "", "")
+        """Model, version and plan as far as they are known: never what a caller made up."""
+
+    def too_late(self) -> ServiceError:
+        """The error of a request whose time is over."""
+        spent = f"got none after {time.perf_counter() - self.begun:.3g} seconds"
+        if self.received:
+            return DeadlineError(f"expected an answer in the time that the request has, {spent}")
+        return SlowBodyError(f"expected the whole body in the time that the request has, {spent}")
+
+
+def _check_json(content_type: bytes | None) -> None:
+    """Raises UnsupportedMediaTypeError where a body is not declared as JSON."""
+    if content_type == b"application/json":
+        return
+    text = (content_type or b"").decode("latin-1")
+    media_type = text.partition(";")[0].strip().lower()
+    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+        return
+    raise UnsupportedMediaTypeError(f"expected Content-Type application/json, got {shown(text) or 'none'}")

@@ -1,0 +1,1 @@
+"""The calls for people and applications."""

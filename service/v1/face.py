@@ -1,0 +1,102 @@
+"""Predict requests of `/v1`, and their answers."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from model.outputs import Plan
+from service import json
+from service.computed import Rows
+from service.errors import NonFiniteOutputError
+from service.face import Answer, Asked, Headers
+from service.invalid import invalid
+from service.json import dumps
+from service.numbers import narrow
+from service.problems import row_problem
+from service.served import ServedModel
+from service.v1.instances import rows_to_array
+from service.v1.predictions import describe
+from service.v1.schemas import PredictRequest
+
+JSON_HEADERS = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is wanted beside the predictions."""
+
+    top_features: int
+
+
+class V1Face:
+    """`/v1/models/{name}/predict`."""
+
+    api = "v1"
+    json_only = True
+
+    def decode(self, model: ServedModel, body: bytes, _: Headers) -> Asked[Wanted]:
+        """Read a request; raises MalformedBodyError or InvalidInputError."""
+        x, document = _lists(body, len(model.feature_names))
+        if document is None:
+            document = json.loads(body)
+        try:
+            request = PredictRequest.model_validate(document)
+        except ValidationError as error:
+            raise invalid(error) from error
+        if x is None:
+            x = rows_to_array(request.instances, model.manifest)
+        plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
+        values = model.of_plan(Plan.PREDICT if plan is Plan.PREDICT else Plan.SENSITIVITY).values
+        return Asked(x, plan, values + 3 * request.top_features, Wanted(request.top_features), request.timeout)
+
+    def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, request_id: str) -> Answer:
+        """Write an answer; a row that overflowed has an error in place of its prediction."""
+        predictions = describe(model, rows, asked.details.top_features)
+        for row in rows.overflowed():
+            error = NonFiniteOutputError(
+                f"/instances/{row}: the model computed NaN or infinity; the input lies where the network overflows"
+            )
+            predictions[row] = {"error": row_problem(error, request_id)}
+        manifest = model.manifest
+        document = {
+            "model": manifest.name,
+            "version": manifest.version,
+            "request_id": request_id,
+            "predictions": predictions,
+        }
+        return Answer(dumps(document), JSON_HEADERS)
+
+
+def choose_plan(*, sensitivity: bool, top_features: int) -> Plan:
+    """The cheapest plan that a request can be answered from."""
+    if top_features:
+        return Plan.GRADIENT
+    return Plan.SENSITIVITY if sensitivity else Plan.PREDICT
+
+
+def _lists(body: bytes, features: int) -> tuple[NDArray[np.float32] | None, dict[str, Any] | None]:
+    """The rows of a body whose instances are plain lists of numbers, and the rest of it; else (None, None).
+
+    As many lists are counted as there are rows and one around them, so that no row hides a list within.
+    """
+    root = json.parse(body)
+    names = json.keys(root) if root is not None else None
+    instances = root["instances"] if root is not None and names and "instances" in names else None
+    if root is None or names is None or not isinstance(instances, json.Array):
+        return None, None
+    rows = len(instances)
+    if not rows or body.count(b"[") != rows + 1:
+        return None, None
+    if any(not isinstance(row, json.Array) or len(row) != features for row in instances):
+        return None, None
+    values = json.numbers(instances)
+    x = narrow(values.reshape(rows, features)) if values is not None else None
+    if x is None:
+        return None, None
+    rest = {name: root[name] for name in names - {"instances"}}
+    if any(isinstance(value, json.Object) for value in rest.values()):
+        return None, None
+    return x, {**rest, "instances": []}
