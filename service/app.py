@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -45,11 +45,21 @@ UNDECLARED = (Problem, PredictRequest, InferenceRequest, IndexRequest, LoadReque
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def settle() -> None:
+    """Tell Python's garbage collector that what is there by now stays; only for a process that does nothing else.
+
+    To look it through again and again would keep the event loop from answering for 20 to 50 ms each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+def create_app(settings: Settings | None = None, ready: Callable[[], None] = lambda: None) -> FastAPI:
     """Build the application; also the factory for `uvicorn --factory service.app:create_app`.
 
     Args:
         settings: None to read them from the environment.
+        ready: called once the bundles are loaded.
 
     Raises:
         StartError: the device or the repository is not there. Bundles are loaded later, when the server starts.
@@ -76,9 +86,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         )
         async with control.listening():
             await engine.load(served.refresh)
-            # What is there by now stays: to look it through for garbage again and again would take 50 ms each time.
-            gc.collect()
-            gc.freeze()
+            ready()
             polling = asyncio.create_task(_poll(settings.poll_seconds, engine, served))
             yield
             polling.cancel()
@@ -128,7 +136,7 @@ def create_worker() -> FastAPI:
     settings = Settings()
     logs.install(settings)
     BoundedProtocol.bound(settings.max_connections, settings.request_seconds)
-    return create_app(settings)
+    return create_app(settings, settle)
 
 
 async def _poll(seconds: float, engine: Engine, served: Repository) -> None:
@@ -137,9 +145,6 @@ async def _poll(seconds: float, engine: Engine, served: Repository) -> None:
         await asyncio.sleep(seconds)
         try:
             await engine.load(served.refresh)
-            # What is there by now stays: to look it through for garbage again and again would take 50 ms each time.
-            gc.collect()
-            gc.freeze()
         except Exception:
             log.exception("could not look for changed bundles")
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from service import logs
-from service.app import create_app
+from service.app import create_app, settle
 from service.errors import ServiceError, StartError
 from service.protocol import BoundedProtocol
 from service.settings import WORKER_FOLDER, Settings
@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
         settings = CliApp.run(Settings, cli_args=sys.argv[1:] if arguments is None else arguments)
         logs.install(settings)
         _check_port(settings)
-        app = create_app(settings)
+        app = create_app(settings, settle)
     except ValidationError as error:
         for problem in error.errors():
             setting = ".".join(map(str, problem["loc"]))

@@ -44,8 +44,9 @@ class Face(Protocol[Details]):
 
     api: str
     """Its name, for the metrics."""
-    json_only: bool
-    """Whether a body must be declared as JSON: pages of other sites can then not send one unasked."""
+    media_types: frozenset[str]
+    """What a body may be declared as; the empty string stands for no declaration. Pages of other sites can send a body
+    as something else than these without being asked, and must not reach a model."""
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers, /) -> Asked[Details]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""

@@ -53,11 +53,7 @@ class Front:
             status = await self._route(scope, receive, send, request_id)
         else:
             reply = await self._path.answer(*call, scope, receive)
-            status = reply.status
-            reply.headers.append((b"content-length", str(len(reply.body)).encode()))
-            reply.headers.append((REQUEST_ID, request_id.encode()))
-            await send({"type": "http.response.start", "status": status, "headers": reply.headers})
-            await send({"type": "http.response.body", "body": reply.body})
+            status = await self._path.deliver(reply, scope, send)
         if self._log_good or (self._log_failed and status >= 400):
             logs.request(scope, request_id, status, time.perf_counter() - begun)
 

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from service.errors import FAULTS_AT_MOST, Fault, InvalidInputError, pointer, shown
 from service.json import dumps
+from service.numbers import kind
 
 
 def invalid(error: ValidationError) -> InvalidInputError:
@@ -17,6 +18,8 @@ def invalid(error: ValidationError) -> InvalidInputError:
 
 def _message(problem: dict[str, Any]) -> str:
     """Pydantic's message, with what came where it is short."""
+    if problem["type"] == "model_type" and not problem["loc"]:
+        return f"expected a JSON object, got {kind(problem['input'])}"
     message = shown(str(problem["msg"]).removeprefix("Value error, "))
     value = problem.get("input")
     if isinstance(value, str | int | float | bool) or value is None:

@@ -32,7 +32,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 # Four a decade: gradient norms are compared by ratio, and their scale is the model's.
 NORMS = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-8, 17))
 OK = 200
-LATER_COUNT, LATER_SECONDS = 256, 0.01  # what is counted together, at most, and how long that is put off
+LATER_COUNT, LATER_SECONDS = 256, 0.1  # what is counted together, at most, and how long that is put off
 WINDOW_SECONDS = 1.0  # how often the window's figures are made anew while rows arrive
 MODEL = ("model", "version")
 PLAN = (*MODEL, "plan")

@@ -6,9 +6,9 @@ written beside the event loop.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any
+
+from starlette.types import Receive, Scope, Send
 
 from service import compression, problems
 from service.deadlines import Deadlines
@@ -16,6 +16,7 @@ from service.engine import Engine, Reservation, Timing
 from service.errors import (
     DeadlineError,
     MalformedBodyError,
+    OverloadedError,
     ServiceError,
     SlowBodyError,
     TooLargeError,
@@ -25,13 +26,12 @@ from service.errors import (
 from service.face import AnyFace, Headers
 from service.json import REUSED_UP_TO
 from service.metrics import Metrics
-from service.problems import Reply
+from service.problems import REQUEST_ID_HEADER, Reply
 from service.repository import Repository
 from service.settings import Settings
 from service.tracing import Tracing
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-
+LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
 LARGE_ANSWER = 20_000  # values: about a millisecond to write
 TIMING_ASKED = b"x-server-timing"
 
@@ -50,9 +50,7 @@ class PredictionPath:
         self._tracing = tracing
         self._deadlines = Deadlines(settings.request_seconds)
 
-    async def answer(
-        self, face: AnyFace, name: str, version: str | None, scope: MutableMapping[str, Any], receive: Receive
-    ) -> Reply:
+    async def answer(self, face: AnyFace, name: str, version: str | None, scope: Scope, receive: Receive) -> Reply:
         """Answer one request; raises nothing but what ends the task."""
         progress = Progress(name, version)
         request_id: str = scope["state"]["request_id"]
@@ -72,6 +70,26 @@ class PredictionPath:
         self._metrics.count(face.api, progress.labels, reply.status, time.perf_counter() - progress.begun)
         return reply
 
+    async def deliver(self, reply: Reply, scope: Scope, send: Send) -> int:
+        """Send an answer; a large one counts among the bytes under way until its caller has read most of it.
+
+        Returns:
+            The status that was sent.
+        """
+        size = len(reply.body)
+        if size <= LARGE_BODY:
+            await _send(reply, scope, send)
+            return reply.status
+        try:
+            with Reservation(self._engine.admission) as reservation:
+                reservation.grow(size)
+                await _send(reply, scope, send, waits=True)
+                return reply.status
+        except OverloadedError as error:
+            refusal = problems.reply(scope["path"], scope["state"]["request_id"], error)
+            await _send(refusal, scope, send)
+            return refusal.status
+
     async def _answer(
         self,
         face: AnyFace,
@@ -84,8 +102,7 @@ class PredictionPath:
         with Reservation(self._engine.admission) as reservation:
             model = self._repository.get(progress.name, progress.version)
             progress.labels = (*model.labels, "")
-            if face.json_only:
-                _check_json(headers.get(b"content-type"))
+            _check_media_type(headers.get(b"content-type", b""), face.media_types)
             body = await self._receive(headers, receive, reservation)
             progress.received = True
             now = time.perf_counter()
@@ -182,12 +199,26 @@ class Progress:
         return SlowBodyError(f"expected the whole body in the time that the request has, {spent}")
 
 
-def _check_json(content_type: bytes | None) -> None:
-    """Raises UnsupportedMediaTypeError where a body is not declared as JSON."""
+async def _send(reply: Reply, scope: Scope, send: Send, *, waits: bool = False) -> None:
+    """Send an answer with its id; `waits` until the caller has read most of it."""
+    headers = [
+        *reply.headers,
+        (b"content-length", str(len(reply.body)).encode()),
+        (REQUEST_ID_HEADER.encode(), scope["state"]["request_id"].encode()),
+    ]
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body, "more_body": waits})
+    if waits:
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _check_media_type(content_type: bytes, expected: frozenset[str]) -> None:
+    """Raises UnsupportedMediaTypeError where a body is declared as something else; JSON is also what ends in +json."""
     if content_type == b"application/json":
         return
-    text = (content_type or b"").decode("latin-1")
+    text = content_type.decode("latin-1")
     media_type = text.partition(";")[0].strip().lower()
-    if media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json")):
+    if media_type in expected or (media_type.startswith("application/") and media_type.endswith("+json")):
         return
-    raise UnsupportedMediaTypeError(f"expected Content-Type application/json, got {shown(text) or 'none'}")
+    names = " or ".join(sorted(expected - {""}))
+    raise UnsupportedMediaTypeError(f"expected Content-Type {names}, got {shown(text) or 'none'}")

@@ -1,7 +1,8 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds that it leaves open: on connections, and on what comes before a body.
+"""HTTP/1.1 as uvicorn speaks it, with bounds that it leaves open, and one system call an answer in place of two.
 
-uvicorn (0.54) bounds neither the head of a request, nor how long a connection may take to send one, nor how many
-connections there are. What is bounded here is answered in HTTP, but not by the application: there is no request yet.
+uvicorn (0.54) bounds neither the head of a request, nor how long a connection may take to send one or to read an
+answer, nor how many connections there are. What is refused here is answered in HTTP, but not by the application: there
+is no request yet.
 """
 
 import asyncio
@@ -13,17 +14,58 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 MAX_HEAD_BYTES = 64 * 1024
 
 
+class HeadHeldBack:
+    """A transport that sends the head of an answer together with what is written next.
+
+    uvicorn writes head and body apart, and uvloop sends each at once: a second system call, and a second packet.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        """Wrap a transport; all but writing and closing is its own."""
+        self._transport = transport
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send, or hold back what is a head (but not the interim 100 Continue, which is an answer of its own)."""
+        if data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
+            self._head += data
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send what is held back: there is no body to come."""
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+
+    def close(self) -> None:
+        """Send what is held back, and close."""
+        self.flush()
+        self._transport.close()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection."""
 
     max_connections = 10_000
-    head_seconds = 30.0
+    seconds = 30.0
 
     @classmethod
-    def bound(cls, max_connections: int, head_seconds: float) -> None:
-        """Set the bounds of this process: uvicorn takes the class by its name, so that it reaches other processes."""
+    def bound(cls, max_connections: int, seconds: float) -> None:
+        """Set the bounds of this process; uvicorn takes the class by its name, so that it reaches other processes.
+
+        Args:
+            max_connections: that may be open at once.
+            seconds: for the head of a request, and for reading an answer.
+        """
         cls.max_connections = max_connections
-        cls.head_seconds = head_seconds
+        cls.seconds = seconds
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """As uvicorn makes it."""
@@ -31,18 +73,21 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0  # since the last request was whole, or since its head was
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Take a connection, or close it at once where there are too many."""
-        super().connection_made(transport)
+        self._held_back = HeadHeldBack(transport)
+        super().connection_made(self._held_back)  # type: ignore[arg-type]  # as good as a transport
         if len(self.connections) > self.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
-            self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+            self._head_timer = self.loop.call_later(self.seconds, self._too_slow)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._stop_timer()
+        self._stop_write_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -54,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             elif self._head_timer is None and not self.transport.is_closing():
-                self._head_timer = self.loop.call_later(self.head_seconds, self._too_slow)
+                self._head_timer = self.loop.call_later(self.seconds, self._too_slow)
 
     def on_headers_complete(self) -> None:
         """A head is whole."""
@@ -67,6 +112,26 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """An answer is whole; one to HEAD has no body that would have taken its head along."""
+        self._held_back.flush()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The caller does not read its answer as fast as it is written; it must not stay in memory for ever."""
+        super().pause_writing()
+        self._write_timer = self.loop.call_later(self.seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The caller has read most of it."""
+        self._stop_write_timer()
+        super().resume_writing()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def _too_slow(self) -> None:
         self._head_timer = None

@@ -37,7 +37,7 @@ class OIPFace:
     """`/v2/models/{name}/infer`."""
 
     api = "v2"
-    json_only = False  # tritonclient sends no Content-Type
+    media_types = frozenset({"", "application/json", "application/octet-stream"})  # tritonclient declares nothing
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Asked[Wanted]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""

@@ -54,40 +54,53 @@ def document(text: bytes) -> Any:
     """
     root = json.parse(text)
     if root is not None:
-        found = _with_arrays(root)
+        found = _with_arrays(root, lists=text.count(b"["))
         if found is not None:
             return found
     del root
     return json.loads(text)
 
 
-def _with_arrays(root: Any) -> dict[str, Any] | None:
-    """None where a key stands twice, or something is not as the protocol has it: another decoder tells what it is."""
+def _with_arrays(root: Any, lists: int) -> dict[str, Any] | None:
+    """None where a key stands twice, or something is not as the protocol has it: another decoder tells what it is.
+
+    `lists` is how many lists the text has, or more. All must be accounted for, so that no data hides a list within.
+    """
     names = json.keys(root)
     tensors = root["inputs"] if names and "inputs" in names else None
     if names is None or not isinstance(tensors, json.Array):
         return None
+    lists -= 1
     inputs = []
     tensor: Any
     for tensor in tensors:
         keys = json.keys(tensor) if isinstance(tensor, json.Object) else None
         if keys is None:
             return None
-        plain = {key: _plain(tensor[key]) for key in keys - {"data"}}
-        if "data" in keys:
-            data = tensor["data"]
-            values = json.numbers(data) if plain.get("datatype") in FLOATING and isinstance(data, json.Array) else None
-            if values is None or len(values) != len(data) or isinstance(data[0] if len(data) else None, json.Array):
-                return None
-            plain["data"] = values
+        plain: dict[str, Any] = {}
+        for key in keys:
+            value = tensor[key]
+            if isinstance(value, json.Array):
+                lists -= 1
+                if key == "data":
+                    plain[key] = json.numbers(value)
+                else:
+                    plain[key] = value.as_list()
+            else:
+                plain[key] = value.as_dict() if isinstance(value, json.Object) else value
+        if "data" in keys and not (isinstance(plain["data"], np.ndarray) and plain.get("datatype") in FLOATING):
+            return None
         inputs.append(plain)
-    return {"inputs": inputs, **{name: _plain(root[name]) for name in names - {"inputs"}}}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, json.Object):
-        return value.as_dict()
-    return value.as_list() if isinstance(value, json.Array) else value
+    document: dict[str, Any] = {"inputs": inputs}
+    for name in names:
+        if name != "inputs":
+            value = root[name]
+            if isinstance(value, json.Array):
+                lists -= 1
+                document[name] = value.as_list()
+            else:
+                document[name] = value.as_dict() if isinstance(value, json.Object) else value
+    return None if lists else document
 
 
 def raw_rows(tail: memoryview, features: int) -> NDArray[np.float32]:

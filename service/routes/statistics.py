@@ -18,12 +18,12 @@ async def all_statistics(repository: RepositoryDep, metrics: MetricsDep, engine:
     return statistics(await engine.aside(metrics.samples), versions)
 
 
-@router.get("/{name}/stats", summary="Statistics of a model", responses=oip_responses(404))
+@router.get("/{name}/stats", summary="Statistics of a model", responses=oip_responses(404, 422))
 @router.get(
     "/{name}/versions/{version}/stats",
     openapi_extra=OF_VERSION,
     summary="Statistics of a version",
-    responses=oip_responses(404),
+    responses=oip_responses(404, 422),
 )
 async def model_statistics(
     name: str, repository: RepositoryDep, metrics: MetricsDep, engine: EngineDep, version: VersionDep

@@ -35,7 +35,7 @@ class V1Face:
     """`/v1/models/{name}/predict`."""
 
     api = "v1"
-    json_only = True
+    media_types = frozenset({"application/json"})
 
     def decode(self, model: ServedModel, body: bytes, _: Headers) -> Asked[Wanted]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""
@@ -50,7 +50,8 @@ class V1Face:
             x = rows_to_array(request.instances, model.manifest)
         plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
         values = model.of_plan(Plan.PREDICT if plan is Plan.PREDICT else Plan.SENSITIVITY).values
-        return Asked(x, plan, values + 3 * request.top_features, Wanted(request.top_features), request.timeout)
+        values += 3 * min(request.top_features, len(model.feature_names))
+        return Asked(x, plan, values, Wanted(request.top_features), request.timeout)
 
     def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, request_id: str) -> Answer:
         """Write an answer; a row that overflowed has an error in place of its prediction."""

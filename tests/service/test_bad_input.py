@@ -144,7 +144,7 @@ INVALID_TENSORS = [
     pytest.param(request(shape=[1.5, 5]), ["shape", "1.5"], id="fractional shape"),
     pytest.param(request(shape=["1", 5]), ["shape", "1"], id="shape of strings"),
     pytest.param(request(shape=[True, 5]), ["shape", "true"], id="shape of booleans"),
-    pytest.param(request(data=None), ["data", "JSON"], id="no data"),
+    pytest.param(request(data=None), ["data", "binary_data_size", "neither"], id="no data"),
     pytest.param(request(data="0.1"), ["data", "list", "0.1"], id="data a string"),
     pytest.param(request(data=[[1, 2, 3], [4, 5]]), ["data", "nested", "[1, 5]"], id="ragged"),
     pytest.param(request(data=[[[1, 2, 3, 4, 5]]]), ["data", "nested", "[1, 5]"], id="nested once too often"),
@@ -333,7 +333,10 @@ def test_another_content_type_is_refused(client: TestClient, declared: str) -> N
     v1 = ask(client, "POST", V1, content=instances(ROW).encode(), headers=headers)
     assert_problem(v1, 415, "unsupported-media-type", "application/json", declared)
     v2 = ask(client, "POST", V2, content=request().encode(), headers=headers)
-    assert_oip_error(v2, 415, "application/json", declared)
+    if declared == "application/octet-stream":  # that is what the binary tensor extension sends
+        assert 200 == v2.status
+    else:
+        assert_oip_error(v2, 415, "application/json", declared)
 
 
 def test_no_content_type_is_refused_by_v1_and_taken_by_v2(client: TestClient) -> None:
@@ -364,7 +367,7 @@ def test_a_body_over_the_limit_is_refused(repository: Path, *, chunked: bool) ->
 
     with serve(repository, max_body_bytes=BYTES_AT_MOST) as client:
         for length in (BYTES_AT_MOST + 1, 50 * BYTES_AT_MOST):
-            assert_problem(send(client, V1, instances(ROW), length), 413, "about:blank", "1,000 bytes")
+            assert_problem(send(client, V1, instances(ROW), length), 413, "too-large", "1,000 bytes")
             assert_oip_error(send(client, V2, request(), length), 413, "1,000 bytes")
         assert 200 == send(client, V1, instances(ROW), BYTES_AT_MOST).status
         assert 200 == send(client, V2, request(), BYTES_AT_MOST).status

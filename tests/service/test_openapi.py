@@ -27,6 +27,13 @@ PATHS = {
     "/v2/models/{name}/versions/{version}/ready": {"get"},
     "/v2/models/{name}/infer": {"post"},
     "/v2/models/{name}/versions/{version}/infer": {"post"},
+    "/v2/models/stats": {"get"},
+    "/v2/models/{name}/stats": {"get"},
+    "/v2/models/{name}/versions/{version}/stats": {"get"},
+    "/v2/repository/index": {"post"},
+    "/v2/repository/models/{name}/load": {"post"},
+    "/v2/repository/models/{name}/unload": {"post"},
+    "/metrics": {"get"},
     "/problems/{slug}": {"get"},
 }
 

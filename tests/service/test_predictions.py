@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from model.outputs import Plan, Task
 from service.v1.face import choose_plan
+from service.computed import Computed
 from service.served import ServedModel
 from tests.builders import CALIBRATION_ROWS, RANGE, Values, make_bundle, make_network, make_rows, write_bundle
 from tests.service.support import (
@@ -449,13 +450,13 @@ def test_without_sensitivity_only_the_predict_plan_runs(
 ) -> None:
     """Each request runs one plan, the cheapest that it can be answered from."""
     plans: list[Plan] = []
-    run = ServedModel.run
+    compute = ServedModel.compute
 
-    def observed(model: ServedModel, plan: Plan, x: Values) -> dict[str, Values]:
+    def observed(model: ServedModel, plan: Plan, x: Values) -> Computed:
         plans.append(plan)
-        return run(model, plan, x)
+        return compute(model, plan, x)
 
-    monkeypatch.setattr(ServedModel, "run", observed)
+    monkeypatch.setattr(ServedModel, "compute", observed)
     rows = truths[CLASSES].rows(1, seed=27)
     predict(client, CLASSES, rows, sensitivity=False)
     predict(client, CLASSES, rows)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from model.manifest import Calibration, Distribution, Feature, Manifest
-from service.sensitivity import VERDICTS, Judge, Verdict, overflowed, steepest
+from service.sensitivity import VERDICTS, Judge, Judgement, Verdict, overflowed, steepest
 from tests.builders import Values, make_manifest, make_network
 
 NOMINAL, ELEVATED, CRITICAL = Verdict.NOMINAL, Verdict.ELEVATED, Verdict.CRITICAL
@@ -38,6 +38,11 @@ def outputs(norms: Sequence[float], **others: Sequence[float]) -> dict[str, Valu
     return {name: np.array(values, np.float32) for name, values in figures.items()}
 
 
+def verdicts(judgement: Judgement) -> list[Verdict]:
+    """The verdict of each row."""
+    return [VERDICTS[place] for place in judgement.verdict.tolist()]
+
+
 def centred(count: int) -> Values:
     """Rows in the middle of the training range."""
     return np.zeros((count, 3), np.float32)
@@ -58,7 +63,9 @@ def test_a_norm_at_a_threshold_is_not_above_it(manifest: Manifest) -> None:
     judge = Judge(manifest, 50.0, 75.0)
     assert (5.0, 7.5) == (judge.elevated, judge.critical)
     norms = [0.0, 5.0, float(np.nextafter(np.float32(5), np.float32(9))), 7.5, 7.500001, 1e30]
-    assert [NOMINAL, NOMINAL, ELEVATED, ELEVATED, CRITICAL, CRITICAL] == judge.judge(centred(6), outputs(norms)).verdict
+    assert [NOMINAL, NOMINAL, ELEVATED, ELEVATED, CRITICAL, CRITICAL] == verdicts(
+        judge.judge(centred(6), outputs(norms))
+    )
 
 
 def test_percentiles_are_interpolated_and_end_at_0_and_100(manifest: Manifest) -> None:
@@ -75,7 +82,7 @@ def test_a_greater_norm_is_never_judged_milder(manifest: Manifest, norms: list[f
     judgement = Judge(manifest, 60.0, 90.0).judge(centred(len(norms)), outputs(norms))
     order = list(Verdict)
     assert judgement.percentile.tolist() == sorted(judgement.percentile.tolist())
-    assert judgement.verdict == sorted(judgement.verdict, key=order.index)
+    assert sorted(verdicts(judgement), key=order.index) == verdicts(judgement)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +96,7 @@ def test_out_of_range_begins_beyond_the_calibration_rows_margin(
     rows = np.array([[0, x, 0]], np.float32)
     share = float(not -1 <= x <= 1) / 3
     judgement = Judge(manifest, 95.0, 99.0).judge(rows, outputs([1.0], out_of_range=[share]))
-    assert ([expected], [CRITICAL if expected else NOMINAL]) == (judgement.out_of_range.tolist(), judgement.verdict)
+    assert ([expected], [CRITICAL if expected else NOMINAL]) == (judgement.out_of_range.tolist(), verdicts(judgement))
 
 
 def test_more_hidden_units_beyond_their_bound_than_in_calibration_is_out_of_range(manifest: Manifest) -> None:
@@ -97,7 +104,7 @@ def test_more_hidden_units_beyond_their_bound_than_in_calibration_is_out_of_rang
     judgement = Judge(manifest, 95.0, 99.0).judge(centred(3), outputs([1, 1, 1], hidden_out_of_range=[0, 0.25, 0.251]))
     assert ([False, False, True], [NOMINAL, NOMINAL, CRITICAL]) == (
         judgement.out_of_range.tolist(),
-        judgement.verdict,
+        verdicts(judgement),
     )
 
 
