@@ -43,6 +43,7 @@ format: $(STAMP)  ## put the code into its form
 bench: $(STAMP)  ## side-by-side measurements (minutes; not part of the tests)
 	$(BIN)/python benchmarks/plans.py
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/serving.py  # needs wrk and taskset
 
 clean:  ## remove what the tasks made, the environment included; bundles stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
