@@ -39,6 +39,8 @@ class Bundle:
     path: Path
     manifest: Manifest
     model: onnx.ModelProto
+    content: bytes
+    """The model as it is on disk."""
     digest: str
     """SHA-256 of manifest.json, which names the digest of every other file: one figure for the whole bundle."""
 
@@ -177,7 +179,8 @@ def read(path: Path) -> Bundle:
             raise BundleError(f"{path / file}: expected SHA-256 {digest}, got {sha256(file_content)}")
         if file == MODEL_FILE:
             model_content = file_content
-    return Bundle(path, manifest, _parse_model(path / MODEL_FILE, model_content, manifest), sha256(content))
+    model = _parse_model(path / MODEL_FILE, model_content, manifest)
+    return Bundle(path, manifest, model, model_content, sha256(content))
 
 
 def _read_file(path: Path) -> bytes:

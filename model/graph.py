@@ -95,12 +95,21 @@ def subgraph(model: onnx.ModelProto, outputs: Iterable[str]) -> onnx.ModelProto:
             nodes.append(node)
             needed.update(node.input)
     cut = onnx.ModelProto()
-    cut.CopyFrom(model)
-    for field, kept in (
-        ("node", reversed(nodes)),
-        ("initializer", [constant for constant in graph.initializer if constant.name in needed]),
-        ("output", wanted),
-    ):
-        cut.graph.ClearField(field)
-        getattr(cut.graph, field).extend(kept)
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy(cut, field.name, value)
+    for field, value in graph.ListFields():
+        if field.name not in {"node", "initializer", "output"}:
+            _copy(cut.graph, field.name, value)
+    cut.graph.node.extend(reversed(nodes))
+    cut.graph.initializer.extend(constant for constant in graph.initializer if constant.name in needed)
+    cut.graph.output.extend(wanted)
     return cut
+
+
+def _copy(message: Any, name: str, value: Any) -> None:
+    """Set a field that is a plain value or a list of messages."""
+    if isinstance(value, int | float | str | bytes):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).extend(value)

@@ -31,7 +31,7 @@ from service.settings import Settings, worker_folder
 from service.tracing import Tracing
 from service.v1.schemas import PredictRequest
 from service.version import VERSION
-from service.workers import Control
+from service.workers import Control, end_with_parent
 
 DESCRIPTION = """\
 Serves ChainzRule networks: every prediction comes with its **local sensitivity**, computed in closed form by the same
@@ -124,7 +124,7 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
     problems.install(app)
-    for module in (predictions, models, health, inference, repository, statistics, metrics, problem_pages):
+    for module in (predictions, models, health, statistics, inference, repository, metrics, problem_pages):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     _declare(app, UNDECLARED)
@@ -135,6 +135,7 @@ def create_worker() -> FastAPI:
     """Build the application of one worker process, which has its own logs to set up."""
     settings = Settings()
     logs.install(settings)
+    end_with_parent()
     BoundedProtocol.bound(settings.max_connections, settings.request_seconds)
     return create_app(settings, settle)
 

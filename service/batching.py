@@ -58,6 +58,8 @@ class Part:
     compute: Compute
     future: "asyncio.Future[Share]"
     since: float
+    taken: bool = False
+    """Whether a batch has it: only until then can it be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,7 @@ class Lane:
         self._computing = False
         self._alone = not max_wait
         self._due: asyncio.Handle | None = None
+        self._due_now = False
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, compute: Compute, x: NDArray[np.float32]) -> list[Share]:
@@ -186,9 +189,9 @@ class Lane:
             if self._alone and self._cost.seconds(rows) <= INLINE_SECONDS and rows <= self._max_rows:
                 return [self._at_once(compute, x)]
             if rows <= self._max_rows:
-                return [await self._enqueue(compute, x)]
+                return [await self._wait(compute, x)]
             starts = range(0, rows, self._max_rows)
-            return [await self._enqueue(compute, x[start : start + self._max_rows]) for start in starts]
+            return [await self._wait(compute, x[start : start + self._max_rows]) for start in starts]
         finally:
             self._queue.leave(rows)
 
@@ -215,23 +218,34 @@ class Lane:
             self._loop = asyncio.get_running_loop()
         return self._loop
 
-    def _enqueue(self, compute: Compute, x: NDArray[np.float32]) -> "asyncio.Future[Share]":
+    async def _wait(self, compute: Compute, x: NDArray[np.float32]) -> Share:
+        part = self._enqueue(compute, x)
+        try:
+            return await part.future
+        except asyncio.CancelledError:
+            if not part.taken:  # its rows must not stay until the next batch: the queue no longer counts them
+                self._parts.remove(part)
+                self._rows -= len(part.x)
+            raise
+
+    def _enqueue(self, compute: Compute, x: NDArray[np.float32]) -> Part:
         loop = self._running_loop()
         part = Part(x, compute, loop.create_future(), time.perf_counter())
         self._parts.append(part)
         self._rows += len(x)
         if not self._computing:
             self._schedule(loop)
-        return part.future
+        return part
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """See that a batch is begun: once what has arrived by now is queued, or when the oldest part is due."""
         full = self._rows >= self._max_rows
         if self._due is not None:
-            if not full or not self._max_wait:
+            if not full or self._due_now:
                 return
             self._due.cancel()
         wait = 0.0 if full else self._max_wait - (time.perf_counter() - self._parts[0].since)
+        self._due_now = wait <= 0
         self._due = loop.call_soon(self._begin) if wait <= 0 else loop.call_later(wait, self._begin)
 
     def _begin(self) -> None:
@@ -262,6 +276,7 @@ class Lane:
         rows = 0
         while self._parts and rows + len(self._parts[0].x) <= self._max_rows:
             part = self._parts.popleft()
+            part.taken = True
             self._rows -= len(part.x)
             if not part.future.done():
                 parts.append(part)

@@ -1,11 +1,13 @@
 """Bodies of calls that are routed by FastAPI but not read by it: bounded, strict JSON, declared or not."""
 
+import asyncio
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
-from service.errors import TooLargeError
+from service.errors import MalformedBodyError, SlowBodyError, TooLargeError
 from service.invalid import invalid
 from service.json import loads
 from service.settings import Settings
@@ -18,15 +20,22 @@ async def read(request: Request, model: type[Model]) -> Model:
 
     Raises:
         TooLargeError: it is larger than a body may be.
+        SlowBodyError: it did not arrive in time.
         MalformedBodyError: it is not JSON.
         InvalidInputError: it is JSON, but not as `model` says.
     """
     settings: Settings = request.app.state.settings
     received = bytearray()
-    async for chunk in request.stream():
-        received += chunk
-        if len(received) > settings.max_body_bytes:
-            raise TooLargeError(f"expected a body of at most {settings.max_body_bytes:,} bytes, got more")
+    try:
+        async with asyncio.timeout(settings.request_seconds):
+            async for chunk in request.stream():
+                received += chunk
+                if len(received) > settings.max_body_bytes:
+                    raise TooLargeError(f"expected a body of at most {settings.max_body_bytes:,} bytes, got more")
+    except TimeoutError as error:
+        raise SlowBodyError("expected the whole body in the time that the request has, got less") from error
+    except ClientDisconnect as error:
+        raise MalformedBodyError("expected the whole body, got a caller that hung up") from error
     try:
         return model.model_validate(loads(bytes(received)) if received else {})
     except ValidationError as error:

@@ -67,7 +67,11 @@ class Admission:
             self.report()
 
     def reserve(self, size: int) -> None:
-        """Count bytes in; raises OverloadedError where there is no room for them."""
+        """Count bytes in; raises OverloadedError where there is no room for them, TooLargeError if there never is."""
+        if size > self._max_bytes:
+            raise TooLargeError(
+                f"expected at most {self._max_bytes:,} bytes for a request and its answer, got {size:,}"
+            )
         if self._bytes + size > self._max_bytes:
             raise OverloadedError(f"expected room for {size:,} bytes, got {self._bytes:,} that are under way already")
         self._bytes += size
@@ -80,19 +84,25 @@ class Admission:
 class Reservation:
     """The place of one request among those under way, and its memory; given back at the end of a `with` block."""
 
-    __slots__ = ("_admission", "_bytes")
+    __slots__ = ("_admission", "_begun", "_bytes")
 
     def __init__(self, admission: Admission) -> None:
         """Nothing is reserved yet."""
         self._admission = admission
+        self._begun = False
         self._bytes = 0
 
     def __enter__(self) -> Self:
-        self._admission.enter()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._admission.leave(self._bytes)
+        if self._begun:
+            self._admission.leave(self._bytes)
+
+    def begin(self) -> None:
+        """Take the place; raises OverloadedError."""
+        self._admission.enter()
+        self._begun = True
 
     def grow(self, size: int) -> None:
         """Reserve more bytes; raises OverloadedError."""

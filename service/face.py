@@ -48,6 +48,9 @@ class Face(Protocol[Details]):
     """What a body may be declared as; the empty string stands for no declaration. Pages of other sites can send a body
     as something else than these without being asked, and must not reach a model."""
 
+    values_at_once: int
+    """Answers of at most so many values are written on the event loop: about a millisecond's worth."""
+
     def decode(self, model: ServedModel, body: bytes, headers: Headers, /) -> Asked[Details]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""
 

@@ -52,14 +52,14 @@ class Front:
         if call is None:
             status = await self._route(scope, receive, send, request_id)
         else:
-            reply = await self._path.answer(*call, scope, receive)
-            status = await self._path.deliver(reply, scope, send)
+            status = await self._path.serve(*call, scope, receive, send)
         if self._log_good or (self._log_failed and status >= 400):
             logs.request(scope, request_id, status, time.perf_counter() - begun)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> int:
         """Let the application answer; its status."""
         status = 500  # where it raises before it has answered
+        begun = time.perf_counter()
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -68,7 +68,12 @@ class Front:
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        try:
+            await self._app(scope, receive, send_with_id)
+        except Exception:
+            if self._log_failed:
+                logs.request(scope, request_id, status, time.perf_counter() - begun)
+            raise
         return status
 
 

@@ -30,7 +30,14 @@ class TextFormatter(logging.Formatter):
         """Write the line; values are escaped as JSON has it, so that none begins a line of its own."""
         fields = {name: value for name, value in vars(record).items() if name not in ORDINARY}
         text = "".join(f" {name}={orjson.dumps(value, default=str).decode()}" for name, value in fields.items())
-        return super().format(record) + text
+        return escaped(super().format(record) + text)
+
+
+def escaped(line: str) -> str:
+    """What a terminal or a reader of lines would not show as it is, as an escape sequence."""
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def install(settings: Settings) -> None:

@@ -173,9 +173,11 @@ class ModelMetrics:
     def flush(self) -> None:
         """Count what is pending."""
         pending, self._pending = self._pending, []
-        if not pending:
-            return
-        computed = Computed.together(pending)
+        judges = {id(computed.judge): computed.judge for computed in pending}
+        for judge in judges.values():  # a model that was replaced has its own
+            self._count(Computed.together([computed for computed in pending if computed.judge is judge]))
+
+    def _count(self, computed: Computed) -> None:
         norms, verdicts = computed.outputs["gradient_norm"], computed.judgement.verdict
         if computed.overflowed is not None:
             self._overflowed.inc(int(computed.overflowed.sum()))

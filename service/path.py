@@ -16,7 +16,6 @@ from service.engine import Engine, Reservation, Timing
 from service.errors import (
     DeadlineError,
     MalformedBodyError,
-    OverloadedError,
     ServiceError,
     SlowBodyError,
     TooLargeError,
@@ -31,8 +30,8 @@ from service.repository import Repository
 from service.settings import Settings
 from service.tracing import Tracing
 
+DIGITS = 18  # of a length that is worth reading as a number
 LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
-LARGE_ANSWER = 20_000  # values: about a millisecond to write
 TIMING_ASKED = b"x-server-timing"
 
 
@@ -50,13 +49,27 @@ class PredictionPath:
         self._tracing = tracing
         self._deadlines = Deadlines(settings.request_seconds)
 
+    async def serve(
+        self, face: AnyFace, name: str, version: str | None, scope: Scope, receive: Receive, send: Send
+    ) -> int:
+        """Answer one request, and return the status. A large answer is counted in until its caller has read it."""
+        with Reservation(self._engine.admission) as reservation:
+            reply = await self._reply(face, Progress(name, version), scope, receive, reservation)
+            await _send(reply, scope, send, waits=len(reply.body) > LARGE_BODY)
+        return reply.status
+
     async def answer(self, face: AnyFace, name: str, version: str | None, scope: Scope, receive: Receive) -> Reply:
-        """Answer one request; raises nothing but what ends the task."""
-        progress = Progress(name, version)
+        """The answer to one request, for whoever sends it otherwise; raises nothing but what ends the task."""
+        with Reservation(self._engine.admission) as reservation:
+            return await self._reply(face, Progress(name, version), scope, receive, reservation)
+
+    async def _reply(
+        self, face: AnyFace, progress: "Progress", scope: Scope, receive: Receive, reservation: Reservation
+    ) -> Reply:
         request_id: str = scope["state"]["request_id"]
         task = self._deadlines.enter()
         try:
-            reply = await self._answer(face, progress, dict(scope["headers"]), receive, request_id)
+            reply = await self._answer(face, progress, dict(scope["headers"]), receive, reservation, request_id)
         except (asyncio.CancelledError, TimeoutError) as error:
             if isinstance(error, asyncio.CancelledError) and not self._deadlines.missed(task):
                 raise
@@ -70,80 +83,66 @@ class PredictionPath:
         self._metrics.count(face.api, progress.labels, reply.status, time.perf_counter() - progress.begun)
         return reply
 
-    async def deliver(self, reply: Reply, scope: Scope, send: Send) -> int:
-        """Send an answer; a large one counts among the bytes under way until its caller has read most of it.
-
-        Returns:
-            The status that was sent.
-        """
-        size = len(reply.body)
-        if size <= LARGE_BODY:
-            await _send(reply, scope, send)
-            return reply.status
-        try:
-            with Reservation(self._engine.admission) as reservation:
-                reservation.grow(size)
-                await _send(reply, scope, send, waits=True)
-                return reply.status
-        except OverloadedError as error:
-            refusal = problems.reply(scope["path"], scope["state"]["request_id"], error)
-            await _send(refusal, scope, send)
-            return refusal.status
-
     async def _answer(
         self,
         face: AnyFace,
         progress: "Progress",
         headers: Headers,
         receive: Receive,
+        reservation: Reservation,
         request_id: str,
     ) -> Reply:
         timing = progress.timing
-        with Reservation(self._engine.admission) as reservation:
-            model = self._repository.get(progress.name, progress.version)
-            progress.labels = (*model.labels, "")
-            _check_media_type(headers.get(b"content-type", b""), face.media_types)
-            body = await self._receive(headers, receive, reservation)
-            progress.received = True
-            now = time.perf_counter()
-            timing.receive = now - progress.begun
-            if len(body) > REUSED_UP_TO:
-                asked = await self._engine.aside(face.decode, model, body, headers)
-            else:
-                asked = face.decode(model, body, headers)
-            rows = len(asked.x)
-            self._engine.admit(rows, asked.values)
-            progress.labels = (*model.labels, asked.plan.value)
-            timing.decode = time.perf_counter() - now
-            if asked.seconds is None:
+        reservation.begin()
+        model = self._repository.get(progress.name, progress.version)
+        progress.labels = (*model.labels, "")
+        _check_media_type(headers.get(b"content-type", b""), face.media_types)
+        body = await self._receive(headers, receive, reservation)
+        progress.received = True
+        now = time.perf_counter()
+        timing.receive = now - progress.begun
+        if len(body) > REUSED_UP_TO:
+            asked = await self._engine.aside(face.decode, model, body, headers)
+        else:
+            asked = face.decode(model, body, headers)
+        rows = len(asked.x)
+        values = rows * asked.values
+        self._engine.admit(rows, asked.values)
+        if values > face.values_at_once:
+            reservation.grow(values * asked.x.itemsize)
+        progress.labels = (*model.labels, asked.plan.value)
+        timing.decode = time.perf_counter() - now
+        if asked.seconds is None:
+            computed = await self._engine.run(model, asked.plan, asked.x, timing)
+        else:
+            async with asyncio.timeout(asked.seconds - (time.perf_counter() - progress.begun)):
                 computed = await self._engine.run(model, asked.plan, asked.x, timing)
-            else:
-                async with asyncio.timeout(asked.seconds - (time.perf_counter() - progress.begun)):
-                    computed = await self._engine.run(model, asked.plan, asked.x, timing)
-            now = time.perf_counter()
-            if rows * asked.values > LARGE_ANSWER:
-                answer = await self._engine.aside(face.encode, model, asked, computed, request_id)
-            else:
-                answer = face.encode(model, asked, computed, request_id)
-            reply = Reply(HTTPStatus.OK, [*answer.headers], answer.body)
-            if len(answer.body) >= compression.WORTH_IT and b"accept-encoding" in headers:
-                reply = await self._compressed(reply, headers[b"accept-encoding"])
-            timing.encode = time.perf_counter() - now
-            if TIMING_ASKED in headers:
-                reply.headers.append((b"server-timing", timing.header()))
-            if self._tracing is not None:
-                self._tracing.record(model.labels, asked.plan, rows, timing)
-            return reply
+        now = time.perf_counter()
+        if values > face.values_at_once:
+            answer = await self._engine.aside(face.encode, model, asked, computed, request_id)
+        else:
+            answer = face.encode(model, asked, computed, request_id)
+        reply = Reply(HTTPStatus.OK, [*answer.headers], answer.body)
+        if len(answer.body) >= compression.WORTH_IT and b"accept-encoding" in headers:
+            reply = await self._compressed(reply, headers[b"accept-encoding"])
+        if len(reply.body) > LARGE_BODY:
+            reservation.grow(len(reply.body))
+        timing.encode = time.perf_counter() - now
+        if TIMING_ASKED in headers:
+            reply.headers.append((b"server-timing", timing.header()))
+        if self._tracing is not None:
+            self._tracing.record(model.labels, asked.plan, rows, timing)
+        return reply
 
     async def _receive(self, headers: Headers, receive: Receive, reservation: Reservation) -> bytes:
         """The whole body, inflated; never more of it in memory than is allowed and reserved."""
         limit = self._settings.max_body_bytes
         declared = headers.get(b"content-length")
         if declared is not None:
-            size = int(declared) if declared.isdigit() else 0
-            if size > limit:
-                raise TooLargeError(f"expected a body of at most {limit:,} bytes, got {size:,}")
-            reservation.grow(size)
+            short = declared.isdigit() and len(declared) <= DIGITS
+            if not short or int(declared) > limit:
+                got = f"{int(declared):,}" if short else shown(declared.decode("latin-1"))
+                raise TooLargeError(f"expected a body of at most {limit:,} bytes, got {got}")
         chunks: list[bytes] = []
         received = 0
         more = True
@@ -155,8 +154,7 @@ class PredictionPath:
             received += len(chunk)
             if received > limit:
                 raise TooLargeError(f"expected a body of at most {limit:,} bytes, got more")
-            if declared is None:
-                reservation.grow(len(chunk))
+            reservation.grow(len(chunk))
             chunks.append(chunk)
             more = message.get("more_body", False)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -6,12 +6,17 @@ is no request yet.
 """
 
 import asyncio
+from collections.abc import Collection
 from http import HTTPStatus
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 MAX_HEAD_BYTES = 64 * 1024
+MAX_IDLE_BYTES = 256 * 1024  # of a chunked body that bring none of it: trailers, extensions; read 64 KiB at a time
+MAX_PIPELINE = 100  # requests that are sent before the first of them is answered
+LINGER_SECONDS = 2.0  # for the rest of a body that was answered before it was whole
 
 
 class HeadHeldBack:
@@ -30,6 +35,8 @@ class HeadHeldBack:
 
     def write(self, data: bytes) -> None:
         """Send, or hold back what is a head (but not the interim 100 Continue, which is an answer of its own)."""
+        if self._transport.is_closing():
+            return
         if data.startswith(b"HTTP/1.1 ") and data.endswith(b"\r\n\r\n") and not data.startswith(b"HTTP/1.1 1"):
             self._head += data
         elif self._head:
@@ -40,14 +47,28 @@ class HeadHeldBack:
 
     def flush(self) -> None:
         """Send what is held back: there is no body to come."""
-        if self._head:
+        if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
-            self._head = b""
+        self._head = b""
 
     def close(self) -> None:
         """Send what is held back, and close."""
         self.flush()
         self._transport.close()
+
+
+class PipelineFlow(FlowControl):
+    """Does not read on while requests wait that were sent before the first of them was answered."""
+
+    def __init__(self, transport: Any, pipeline: Collection[Any]) -> None:
+        """`pipeline` holds the requests that wait."""
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -74,11 +95,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._idle_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Take a connection, or close it at once where there are too many."""
         self._held_back = HeadHeldBack(transport)
         super().connection_made(self._held_back)  # type: ignore[arg-type]  # as good as a transport
+        self.flow = PipelineFlow(self._held_back, self.pipeline)
         if len(self.connections) > self.max_connections:
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE)
         else:
@@ -88,13 +112,18 @@ class BoundedProtocol(HttpToolsProtocol):
         """Forget the connection."""
         self._stop_timer()
         self._stop_write_timer()
+        self._stop_linger()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head that goes on and on is refused."""
         if self._in_head:
             self._head_bytes += len(data)
+        else:
+            self._idle_bytes += len(data)
         super().data_received(data)
+        if self._idle_bytes > MAX_IDLE_BYTES:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         if self._in_head and self._head_bytes:
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
@@ -104,19 +133,41 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """A head is whole."""
         self._in_head = False
+        self._idle_bytes = 0
         self._stop_timer()
+        if len(self.pipeline) > MAX_PIPELINE:  # they came in one piece, before reading could be paused
+            raise RuntimeError(f"expected at most {MAX_PIPELINE} requests before an answer, got more")
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """A request is whole: what comes next is a head."""
         self._in_head = True
-        self._head_bytes = 0
+        self._head_bytes = self._idle_bytes = 0
+        self._stop_linger()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer is whole; one to HEAD has no body that would have taken its head along."""
         self._held_back.flush()
+        if not self._in_head and not self.pipeline and self._linger is None:
+            # The body is not whole yet. To close at once could cost the caller the answer that says why.
+            self._linger = self.loop.call_later(min(LINGER_SECONDS, self.seconds), self.transport.close)
         super().on_response_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field of the head; those of a trailer (RFC 9110, section 6.5) may be dropped, and are."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body."""
+        self._idle_bytes = 0
+        super().on_body(body)
+
+    def _stop_linger(self) -> None:
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
 
     def pause_writing(self) -> None:
         """The caller does not read its answer as fast as it is written; it must not stay in memory for ever."""

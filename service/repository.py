@@ -157,7 +157,7 @@ class Repository:
             if (name, version) not in listed
         ]
         listed |= set(self._refused)
-        for name in self._names_on_disk():
+        for name in self._names_on_disk() or ():
             try:
                 on_disk = bundle.versions(self._folder, name)
             except OSError:
@@ -183,7 +183,10 @@ class Repository:
     def refresh(self) -> None:
         """Make what is served follow the folder, but for models that were unloaded; only what changed is read."""
         with self._lock:
-            for name in sorted({*self._names_on_disk(), *self._served}):
+            on_disk = self._names_on_disk()
+            if on_disk is None:
+                return  # what serves goes on serving
+            for name in sorted({*on_disk, *self._served, *(name for name, _ in self._refused)}):
                 if name not in self._unloaded:
                     self._follow(name, anew=False)
             if not self._served:
@@ -197,9 +200,12 @@ class Repository:
             LoadError: a version could not be loaded. Every other one was, and what served before still does.
         """
         with self._lock:
-            if name not in self._names_on_disk():
-                if name in self._served:  # and is gone from the folder now
-                    self._replace(name, {})
+            on_disk = self._names_on_disk()
+            if on_disk is None:
+                raise LoadError("the repository cannot be read now")
+            if name not in on_disk:
+                if name in self._served or any(name == refused for refused, _ in self._refused):
+                    self._follow(name, anew=False)  # it is gone from the folder now
                 raise UnknownModelError(f"model: expected a folder of the repository, got {shown(name)!r}")
             self._unloaded -= {name}
             self._follow(name, anew=True)
@@ -233,12 +239,13 @@ class Repository:
         """Do not load these, as another process was told."""
         self._unloaded = names
 
-    def _names_on_disk(self) -> list[str]:
+    def _names_on_disk(self) -> list[str] | None:
+        """The folders of the repository; None where it cannot be read."""
         try:
             folders = sorted(self._folder.iterdir())
         except OSError as error:
             log.warning("cannot read the repository: %s", error.strerror)
-            return self.names()  # what serves goes on serving
+            return None
         return [folder.name for folder in folders if folder.is_dir() and not folder.name.startswith(".")]
 
     def _follow(self, name: str, *, anew: bool) -> None:
@@ -251,14 +258,16 @@ class Repository:
         served = self._served.get(name, {})
         kept: dict[int, ServedModel] = {}
         wanted, enough = self._wanted(name, on_disk)
+        tried: set[str] = set()
         for version in wanted:
             if len(kept) == enough:
                 break
+            tried.add(str(version))
             model = self._version(name, version, served.get(version), anew=anew)
             if model is not None:
                 kept[version] = model
         for refused, number in list(self._refused):
-            if refused == name and (not number or int(number) not in wanted):
+            if refused == name and number not in tried:
                 del self._refused[refused, number]
         self._replace(name, dict(sorted(kept.items())))
 

@@ -8,7 +8,7 @@ import onnx
 from numpy.typing import NDArray
 
 from model.onnx_runtime import onnxruntime
-from service.cuda import CUDA, CUDA_OPTIONS, SEVERITY_ERROR, SEVERITY_FATAL, BoundSession, why_no_cuda
+from service.cuda import CUDA, CUDA_OPTIONS, SEVERITY_FATAL, BoundSession, why_no_cuda
 from service.errors import StartError
 from service.settings import Device
 
@@ -62,8 +62,8 @@ class Runtime:
             provider, device, reason, f"onnxruntime {onnxruntime.__version__}", threads, tf32=False
         )
 
-    def session(self, model: onnx.ModelProto) -> Session:
-        """Make a session for a model.
+    def session(self, model: onnx.ModelProto | bytes) -> Session:
+        """Make a session for a model, or for one that is encoded already.
 
         Raises:
             StartError: the session does not run where every other one does.
@@ -77,18 +77,19 @@ class Runtime:
             raise StartError(f"expected a session on {provider}, got one on {session.get_providers()}")
         return PlainSession(session) if provider == CPU else BoundSession(session, "cuda")
 
-    def _make(self, model: onnx.ModelProto, provider: str, *, strict: bool) -> onnxruntime.InferenceSession:
+    def _make(self, model: onnx.ModelProto | bytes, provider: str, *, strict: bool) -> onnxruntime.InferenceSession:
+        content = model if isinstance(model, bytes) else model.SerializeToString()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = SEVERITY_FATAL if provider == CUDA and strict else SEVERITY_ERROR
+        options.log_severity_level = SEVERITY_FATAL  # its errors come as exceptions, and may hold what was sent
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if provider == CPU:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=[CPU])
+            return onnxruntime.InferenceSession(content, options, providers=[CPU])
         if strict:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=[(CUDA, CUDA_OPTIONS)] + ([] if strict else [CPU])
+            content, options, providers=[(CUDA, CUDA_OPTIONS)] + ([] if strict else [CPU])
         )
         session.disable_fallback()
         return session

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from model.graph import subgraph
-from model.manifest import Manifest
 from model.outputs import Output, Plan, plan_outputs
 from service.batching import Cost, Lane
 from service.computed import Computed
@@ -46,7 +45,11 @@ class ServedModel:
 
     def __init__(self, bundle: Bundle, runtime: Runtime, judge: Judge, max_batch_rows: int) -> None:
         """Make and warm the sessions of the common plans; raises StartError where ONNX Runtime refuses the graph."""
-        self._bundle = bundle
+        self._model = bundle.model
+        self.manifest = bundle.manifest
+        """What the bundle says of itself."""
+        self.digest = bundle.digest
+        """SHA-256 of the bundle's manifest, which holds that of every other file."""
         self._runtime = runtime
         self._max_batch_rows = max_batch_rows
         self._lock = threading.Lock()
@@ -61,17 +64,7 @@ class ServedModel:
         for plan in READY_PLANS:
             self.prepare(plan)
         # The whole graph once, and dropped again: a bundle that ONNX Runtime would refuse later must not get to serve.
-        runtime.session(subgraph(bundle.model, [output.name for output in self.outputs]))
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle says of itself."""
-        return self._bundle.manifest
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the bundle's manifest, which holds that of every other file."""
-        return self._bundle.digest
+        runtime.session(bundle.content)
 
     @cached_property
     def outputs(self) -> tuple[Output, ...]:
@@ -126,7 +119,7 @@ class ServedModel:
             with self._lock:
                 if plan not in self._costs:
                     names = [output.name for output in plan_outputs(self.outputs, plan)]
-                    self._sessions[plan] = self._runtime.session(subgraph(self._bundle.model, names))
+                    self._sessions[plan] = self._runtime.session(subgraph(self._model, names))
                     self._costs[plan] = self._measure(self._sessions[plan])
         return self._sessions[plan]
 

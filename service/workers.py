@@ -10,13 +10,18 @@ With one worker there is no folder, and nothing of this happens.
 import asyncio
 import contextlib
 import logging
+import multiprocessing
+import multiprocessing.connection
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
+from prometheus_client.multiprocess import mark_process_dead
 
 from service.errors import LoadError, ServiceError, UnknownModelError
 from service.repository import Repository
@@ -57,11 +62,17 @@ class Control:
         if self._folder is None:
             await self._run(self._calls[verb], name)
             return
+        own: ServiceError | None = None
         async with _locked(self._folder / LOCK):
-            await self._run(self._calls[verb], name)
+            try:
+                await self._run(self._calls[verb], name)
+            except ServiceError as error:  # the others are told all the same: all are to serve the same
+                own = error
             _write(self._folder / UNLOADED, sorted(self._repository.unloaded()))
             others = [path for path in self._folder.glob("*.sock") if path != self._own]
             answers = await asyncio.gather(*(self._ask(path, verb, name) for path in others))
+        if own is not None:
+            raise own
         failed = [answer for answer in answers if answer]
         if failed:
             raise LoadError(f"{len(failed)} of {len(others) + 1} workers could not {verb} model {name!r}: {failed[0]}")
@@ -81,6 +92,7 @@ class Control:
                 return answer
         except (ConnectionRefusedError, FileNotFoundError):  # it has ended; whoever takes its place reads the file
             path.unlink(missing_ok=True)
+            mark_process_dead(int(path.stem))  # type: ignore[no-untyped-call]
             return ""
         except (TimeoutError, OSError, ValueError) as error:
             return f"no answer: {error!r}"
@@ -107,6 +119,10 @@ class Control:
             yield
             return
         server = await asyncio.start_unix_server(self._told, str(self._own))
+        for path in self._folder.glob("*.sock"):  # of whom this worker replaces, perhaps
+            if path != self._own and not _alive(int(path.stem)):
+                path.unlink(missing_ok=True)
+                mark_process_dead(int(path.stem))  # type: ignore[no-untyped-call]
         unloaded = self._folder / UNLOADED
         if unloaded.exists():
             self._repository.keep_unloaded(frozenset(orjson.loads(unloaded.read_bytes())))
@@ -128,6 +144,28 @@ async def _locked(path: Path) -> AsyncIterator[None]:
     with path.open("w") as file:
         await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
         yield
+
+
+def end_with_parent() -> None:
+    """Stop this worker as by SIGTERM where the process that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _write(path: Path, document: Any) -> None:

@@ -39,6 +39,8 @@ class OIPFace:
     api = "v2"
     media_types = frozenset({"", "application/json", "application/octet-stream"})  # tritonclient declares nothing
 
+    values_at_once = 20_000
+
     def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Asked[Wanted]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""
         features = len(model.feature_names)

@@ -26,6 +26,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
 }
+DIGITS = 18  # of a length that is worth reading as a number
 FLOATING = ("FP16", "FP32", "FP64")
 OUTPUT_DATATYPE = "FP32"
 
@@ -38,7 +39,7 @@ def split(body: bytes, length: bytes | None) -> tuple[bytes, memoryview | None]:
     """
     if length is None:
         return body, None
-    if not length.isdigit() or int(length) > len(body):
+    if not length.isdigit() or len(length) > DIGITS or int(length) > len(body):
         raise MalformedBodyError(
             f"expected Inference-Header-Content-Length of at most {len(body)}, the length of the body, "
             f"got {shown(length.decode('latin-1'))!r}"

@@ -37,6 +37,8 @@ class V1Face:
     api = "v1"
     media_types = frozenset({"application/json"})
 
+    values_at_once = 2_000
+
     def decode(self, model: ServedModel, body: bytes, _: Headers) -> Asked[Wanted]:
         """Read a request; raises MalformedBodyError or InvalidInputError."""
         x, document = _lists(body, len(model.feature_names))
@@ -97,7 +99,7 @@ def _lists(body: bytes, features: int) -> tuple[NDArray[np.float32] | None, dict
     x = narrow(values.reshape(rows, features)) if values is not None else None
     if x is None:
         return None, None
-    rest = {name: root[name] for name in names - {"instances"}}
+    rest = {name: root[name] for name in names if name != "instances"}
     if any(isinstance(value, json.Object) for value in rest.values()):
         return None, None
     return x, {**rest, "instances": []}

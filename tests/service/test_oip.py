@@ -1,4 +1,4 @@
-"""`/v2`: the Open Inference Protocol with JSON tensors, sensitivity being just more of them."""
+"""`/v2`: the Open Inference Protocol with JSON tensors, sensitivity being just more of them; binary ones elsewhere."""
 
 import json
 from pathlib import Path
@@ -63,8 +63,9 @@ def only(outputs: dict[str, Values], names: list[str]) -> dict[str, Values]:
 
 
 def test_server_metadata(client: TestClient) -> None:
-    """The server tells its name and version, and claims no extension."""
-    expected = {"name": "chainzrule", "version": VERSION, "extensions": []}
+    """The server tells its name and version, and the extensions that it speaks."""
+    extensions = ["binary_tensor_data", "model_repository", "statistics"]
+    expected = {"name": "chainzrule", "version": VERSION, "extensions": extensions}
     assert expected == ask(client, "GET", "/v2").json()
 
 
@@ -230,40 +231,93 @@ def test_numbers_beyond_their_floating_datatype_are_refused(client: TestClient) 
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("body", "parts"),
     [
-        pytest.param({"parameters": {"binary_data_output": True}}, id="all outputs"),
-        pytest.param({"outputs": [{"name": "logits", "parameters": {"binary_data": True}}]}, id="one output"),
+        pytest.param(
+            {"outputs": [{"name": "logits"}, {"name": "probabilities", "parameters": {"classification": 2}}]},
+            ["outputs[1].parameters", "classification"],
+            id="classification",
+        ),
+        pytest.param(
+            {"outputs": [{"name": "logits", "parameters": {"shared_memory_region": "r"}}]},
+            ["outputs[0].parameters", "shared_memory_region"],
+            id="output in shared memory",
+        ),
         pytest.param(
             {
                 "inputs": [
-                    {"name": "input", "shape": [1, 5], "datatype": "FP32", "parameters": {"binary_data_size": 20}}
+                    {"name": "input", "shape": [1, 5], "datatype": "FP32", "parameters": {"shared_memory_region": "r"}}
                 ]
             },
-            id="input",
+            ["inputs[0].parameters", "shared memory"],
+            id="input in shared memory",
         ),
+        pytest.param(
+            {"outputs": [{"name": "logits"}, {"name": "logits"}]}, ["outputs", "more than once"], id="an output twice"
+        ),
+        pytest.param(
+            {"outputs": [{"name": "logits"}, {"name": "loss"}]}, ["outputs[1].name", "'loss'"], id="unknown output"
+        ),
+        pytest.param({"parameters": {"timeout": -1}}, ["/parameters/timeout", "-1"], id="timeout below zero"),
+        pytest.param({"parameters": {"timeout": "1"}}, ["/parameters/timeout"], id="timeout as a string"),
+        pytest.param({"parameters": {"timeout": 1.5}}, ["/parameters/timeout"], id="a fraction as the timeout"),
+        pytest.param({"id": 42}, ["/id", "42"], id="a number as the id"),
     ],
 )
-def test_binary_tensors_are_refused_clearly(client: TestClient, body: dict[str, Any]) -> None:
-    """Asking for the binary tensor extension, which is not spoken, is answered by its name."""
+def test_what_the_server_does_not_do_is_refused(client: TestClient, body: dict[str, Any], parts: list[str]) -> None:
+    """A parameter that changes the meaning of an answer is never ignored: the error names its place."""
     answer = ask(client, "POST", f"/v2/models/{CLASSES}/infer", {"inputs": [tensor([[0.0] * 5])], **body})
-    assert_oip_error(answer, 422, "JSON", "binary tensor extension")
+    assert_oip_error(answer, 422, *parts)
 
 
-def test_a_binary_body_is_refused_clearly(client: TestClient) -> None:
-    """A body whose JSON is followed by raw values, as tritonclient sends by default, is answered by its name too."""
-    header = json.dumps(
-        {"inputs": [{"name": "input", "shape": [1, 5], "datatype": "FP32", "parameters": {"binary_data_size": 20}}]}
-    ).encode()
-    answer = ask(
-        client,
-        "POST",
-        f"/v2/models/{CLASSES}/infer",
-        content=header + np.ones(5, np.float32).tobytes(),
-        headers={"inference-header-content-length": str(len(header)), "content-type": "application/octet-stream"},
-    )
-    assert 400 <= answer.status < 500
-    assert_oip_error(answer, answer.status, "binary tensor extension")
+def test_unknown_parameters_are_left_alone(client: TestClient) -> None:
+    """Parameters of other servers, which the protocol allows anywhere, change nothing."""
+    other = {"priority": 1, "sequence_id": "a", "sequence_start": True, "note": {"deep": [1, [2]]}}
+    body = {
+        "parameters": other,
+        "inputs": [tensor(SMALL, parameters=other)],
+        "outputs": [{"name": "logits", "parameters": other}],
+    }
+    answer = ask(client, "POST", f"/v2/models/{CLASSES}/infer", body)
+    assert_same(tensors(infer(client, CLASSES, SMALL, outputs=["logits"])), tensors(answer))
+
+
+def test_a_timeout_that_is_over_is_answered_so(client: TestClient, truths: dict[str, Truth]) -> None:
+    """A request of many rows with a microsecond left gets 504; one with time enough, or with 0 for none, its answer."""
+    x = truths[CLASSES].rows(2000, seed=44)
+    late = infer(client, CLASSES, x, outputs=["logits"], parameters={"timeout": 1})
+    assert_oip_error(late, 504, "expected an answer in the time")
+    for microseconds in (0, 60_000_000):
+        answer = infer(client, CLASSES, x, outputs=["logits"], parameters={"timeout": microseconds})
+        assert_same(only(truths[CLASSES].run(x), ["logits"]), tensors(answer))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/nope", 404),
+        ("GET", f"/v2/models/{CLASSES}/nope", 404),
+        ("POST", f"/v2/models/{CLASSES}/versions/1/nope", 404),
+        ("GET", "/v2/models/nope", 404),
+        ("GET", f"/v2/models/{CLASSES}/versions/9", 404),
+        ("GET", "/v2/models/nope/ready", 404),
+        ("GET", f"/v2/models/{CLASSES}/infer", 405),
+        ("PUT", f"/v2/models/{CLASSES}/infer", 405),
+        ("POST", f"/v2/models/{CLASSES}", 405),
+        ("POST", "/v2", 405),
+        ("DELETE", "/v2/health/live", 405),
+        ("GET", "/v2/repository/index", 405),
+        ("POST", "/v2/models/stats", 405),
+    ],
+)
+def test_wrong_routes_and_methods_are_errors_of_the_protocol(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
+    """Whatever is asked under /v2, an error has the protocol's body; one of a method says which are allowed."""
+    answer = ask(client, method, path)
+    assert_oip_error(answer, status)
+    if status == 405:
+        assert answer.headers["allow"]
 
 
 def test_explicit_json_tensors_are_taken(client: TestClient) -> None:

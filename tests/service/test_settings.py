@@ -16,42 +16,100 @@ from tests.service.support import make_settings
 
 VALUES: dict[str, tuple[str, Any]] = {
     "repository": ("/tmp/models", Path("/tmp/models")),
+    "versions": ("latest:2", "latest:2"),
+    "pin": ("wine=3,digits=latest", "wine=3,digits=latest"),
+    "poll_seconds": ("2.5", 2.5),
+    "repository_control": ("false", False),
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),
+    "workers": ("3", 3),
     "device": ("cpu", "cpu"),
-    "concurrency": ("7", 7),
     "threads": ("3", 3),
+    "concurrency": ("7", 7),
+    "max_batch_rows": ("64", 64),
+    "max_wait_ms": ("1.5", 1.5),
+    "max_queue_rows": ("30000", 30_000),
+    "max_requests": ("77", 77),
+    "max_connections": ("99", 99),
+    "max_request_bytes": ("536870912", 512 * 2**20),
+    "request_seconds": ("1.5", 1.5),
+    "drain_seconds": ("0.5", 0.5),
     "elevated_percentile": ("90.5", 90.5),
     "critical_percentile": ("99.9", 99.9),
     "max_rows": ("7", 7),
     "max_body_bytes": ("1000", 1000),
+    "max_answer_values": ("5000", 5000),
+    "window_rows": ("500", 500),
     "log_level": ("debug", "debug"),
+    "log_format": ("json", "json"),
+    "log_requests": ("all", "all"),
+    "traces": ("true", True),
 }
 """Of every setting a value that is not its default, as text and as it is read."""
 
 BAD = [
+    ("versions", "newest"),
+    ("versions", "latest:0"),
+    ("versions", "1+"),
+    ("versions", "0"),
+    ("versions", "1,3"),
+    ("pin", "wine"),
+    ("pin", "wine=newest"),
+    ("pin", "wine=1,"),
+    ("pin", "../wine=1"),
+    ("poll_seconds", "-1"),
+    ("poll_seconds", "inf"),
+    ("poll_seconds", "nan"),
+    ("repository_control", "perhaps"),
     ("host", ""),
     ("port", "-1"),
     ("port", "65536"),
     ("port", "http"),
+    ("workers", "0"),
     ("device", "gpu"),
     ("device", "CPU"),
-    ("concurrency", "0"),
-    ("threads", "0"),
+    ("threads", "-1"),
     ("threads", "1.5"),
+    ("concurrency", "0"),
+    ("max_batch_rows", "0"),
+    ("max_wait_ms", "-1"),
+    ("max_wait_ms", "nan"),
+    ("max_queue_rows", "0"),
+    ("max_requests", "0"),
+    ("max_connections", "0"),
+    ("max_request_bytes", "0"),
+    ("request_seconds", "0"),
+    ("request_seconds", "inf"),
+    ("drain_seconds", "0"),
+    ("drain_seconds", "nan"),
     ("elevated_percentile", "-1"),
     ("elevated_percentile", "nan"),
     ("critical_percentile", "101"),
     ("critical_percentile", "inf"),
     ("max_rows", "0"),
     ("max_body_bytes", "0"),
+    ("max_answer_values", "0"),
+    ("window_rows", "99"),
     ("log_level", "loud"),
+    ("log_format", "xml"),
+    ("log_requests", "some"),
+    ("traces", "perhaps"),
 ]
+SWITCHES = {"repository_control", "traces"}
+WITHOUT_A_BAD_VALUE = {"repository"}
+"""Any text is a path; whether there is a folder is found out later."""
 
 
 def flag(name: str) -> str:
     """The flag of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def given(name: str, text: str) -> list[list[str]]:
+    """The ways to give a setting on the command line; a switch has no value, but a flag for each of its two."""
+    if name in SWITCHES:
+        return [[flag(name if text == "true" else f"no_{name}")]]
+    return [[flag(name), text], [f"{flag(name)}={text}"]]
 
 
 def variable(name: str) -> str:
@@ -69,6 +127,7 @@ def test_every_setting_is_tested() -> None:
     """The table above has every setting, with a value that is not its default."""
     assert list(Settings.model_fields) == list(VALUES)
     assert [] == [name for name, field in Settings.model_fields.items() if field.default == VALUES[name][1]]
+    assert set(Settings.model_fields) - WITHOUT_A_BAD_VALUE == {name for name, _ in BAD}
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -82,13 +141,54 @@ def test_a_setting_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, n
 
 @pytest.mark.parametrize("name", VALUES)
 def test_a_setting_comes_from_its_flag(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Each setting has a flag, in kebab case, that wins over the environment."""
+    """Each setting has a flag, in kebab case, that wins over the environment; a switch has one for each way."""
     text, expected = VALUES[name]
     default = Settings.model_fields[name].default
     monkeypatch.setenv(variable(name), str(default))
     defaults = {other: field.default for other, field in Settings.model_fields.items()}
-    for arguments in ([flag(name), text], [f"{flag(name)}={text}"]):
+    for arguments in given(name, text):
         assert {**defaults, name: expected} == CliApp.run(Settings, cli_args=arguments).model_dump()
+
+
+def test_export_hands_every_setting_to_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `export` puts into the environment is read back as the same settings, defaults and all others."""
+    for name in Settings.model_fields:
+        monkeypatch.setenv(variable(name), "what was there before")  # so that monkeypatch puts it back afterwards
+    changed = Settings.model_validate({name: value for name, (_, value) in VALUES.items()})
+    for settings in (changed, make_settings(Path("a folder=1,ü")), make_settings(Path("bundles"), device="auto")):
+        settings.export()
+        assert settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("pin", "expected"),
+    [
+        ("", {"wine": "all", "digits": "all"}),
+        ("wine=3", {"wine": "3", "digits": "all"}),
+        ("wine=1+3,digits=latest:2", {"wine": "1+3", "digits": "latest:2", "win": "all", "wine2": "all"}),
+        ("a.b-c_D=latest", {"a.b-c_D": "latest", "a": "all"}),
+    ],
+)
+def test_a_pin_is_for_one_model(pin: str, expected: dict[str, str]) -> None:
+    """A model that is pinned has its own policy, every other the general one."""
+    settings = make_settings(Path("bundles"), pin=pin)
+    assert expected == {model: settings.policy(model) for model in expected}
+
+
+@pytest.mark.parametrize(
+    ("smaller", "greater"), [("max_rows", "max_queue_rows"), ("max_body_bytes", "max_request_bytes")]
+)
+def test_a_request_must_fit_into_what_all_of_them_may_have(
+    capsys: pytest.CaptureFixture[str], smaller: str, greater: str
+) -> None:
+    """A bound on one request above the one on all would never let it in; equal bounds are allowed."""
+    with pytest.raises(SystemExit) as caught:
+        main([f"{flag(smaller)}=2001", f"{flag(greater)}=2000"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert 2 == caught.value.code
+    assert [] == [part for part in (smaller, greater, "2001", "2000") if part not in line]
+    equal = Settings.model_validate({smaller: 2000, greater: 2000})
+    assert (2000, 2000) == (getattr(equal, smaller), getattr(equal, greater))
 
 
 def test_every_setting_is_described() -> None:
@@ -109,7 +209,7 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
         settings.port = 1  # type: ignore[misc]  # what is tested
 
 
-@pytest.mark.parametrize(("name", "text"), BAD)
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, text in BAD if name not in SWITCHES])
 def test_a_bad_flag_stops_the_start(capsys: pytest.CaptureFixture[str], name: str, text: str) -> None:
     """Exit code 2, and one line on standard error that names the setting and what came."""
     with pytest.raises(SystemExit) as caught:
@@ -187,5 +287,5 @@ def test_without_settings_the_app_reads_the_environment(tmp_path: Path, monkeypa
     monkeypatch.setenv(variable("repository"), str(tmp_path))
     monkeypatch.setenv(variable("device"), "cpu")
     app = create_app()
-    app.state.repository.load()
+    app.state.repository.refresh()
     assert ("cpu", ["demo"]) == (app.state.runtime.execution.requested, app.state.repository.names())
