@@ -42,6 +42,8 @@ A sensitivity is a point figure. It holds at the very input that was sent and pr
 UNDECLARED = (Problem, PredictRequest, InferenceRequest, IndexRequest, LoadRequest)
 """What OpenAPI must know though no route has it as its ordinary answer or reads it through FastAPI."""
 
+REPORT_SECONDS = 1.0
+
 log = logging.getLogger(__name__)
 
 
@@ -87,11 +89,14 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
         async with control.listening():
             await engine.load(served.refresh)
             ready()
-            polling = asyncio.create_task(_poll(settings.poll_seconds, engine, served))
+            tasks = [asyncio.create_task(_poll(settings.poll_seconds, engine, served))]
+            if counted.shared:
+                tasks.append(asyncio.create_task(_report(engine, counted)))
             yield
-            polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await polling
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
         engine.close()
         if tracing is not None:
             tracing.close()
@@ -148,6 +153,14 @@ async def _poll(seconds: float, engine: Engine, served: Repository) -> None:
             await engine.load(served.refresh)
         except Exception:
             log.exception("could not look for changed bundles")
+
+
+async def _report(engine: Engine, counted: Metrics) -> None:
+    """Let the other workers know, one of which is asked for the metrics of all, what is under way in this one."""
+    while True:
+        engine.report()
+        counted.flush()
+        await asyncio.sleep(REPORT_SECONDS)
 
 
 async def _home() -> RedirectResponse:

@@ -163,9 +163,9 @@ class Lane:
         self._parts: deque[Part] = deque()
         self._rows = 0
         self._computing = False
-        self._alone = not max_wait
-        self._due: asyncio.Handle | None = None
-        self._due_now = False
+        self._alone = not max_wait  # the last turn of the loop brought one part or none: no batch need form
+        self._due: asyncio.Handle | None = None  # the next batch's beginning
+        self._due_now = False  # in this turn of the loop, not at some time
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def run(self, compute: Compute, x: NDArray[np.float32]) -> list[Share]:

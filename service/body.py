@@ -8,10 +8,12 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
 from service.errors import MalformedBodyError, SlowBodyError, TooLargeError
+from service.face import check_site
 from service.invalid import invalid
 from service.json import loads
 from service.settings import Settings
 
+SMALL_BODY = 64 * 1024  # bytes; these bodies are not counted among those under way
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -19,19 +21,22 @@ async def read(request: Request, model: type[Model]) -> Model:
     """Read a small body; an empty one stands for an empty object. tritonclient declares none as JSON.
 
     Raises:
-        TooLargeError: it is larger than a body may be.
+        CrossSiteError: a page of another site sent it.
+        TooLargeError: it is larger than such a body may be.
         SlowBodyError: it did not arrive in time.
         MalformedBodyError: it is not JSON.
         InvalidInputError: it is JSON, but not as `model` says.
     """
     settings: Settings = request.app.state.settings
+    check_site(request.headers.get("sec-fetch-site", ""))
+    limit = min(SMALL_BODY, settings.max_body_bytes)
     received = bytearray()
     try:
         async with asyncio.timeout(settings.request_seconds):
             async for chunk in request.stream():
                 received += chunk
-                if len(received) > settings.max_body_bytes:
-                    raise TooLargeError(f"expected a body of at most {settings.max_body_bytes:,} bytes, got more")
+                if len(received) > limit:
+                    raise TooLargeError(f"expected a body of at most {limit:,} bytes, got more")
     except TimeoutError as error:
         raise SlowBodyError("expected the whole body in the time that the request has, got less") from error
     except ClientDisconnect as error:

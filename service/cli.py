@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
         BoundedProtocol.bound(settings.max_connections, settings.request_seconds)
         uvicorn.run(app, **options)
         return
+    del app  # it was made to find out what is wrong; the workers make their own
     with tempfile.TemporaryDirectory(prefix="chainzrule-") as folder:
         settings.export()
         os.environ[WORKER_FOLDER] = os.environ[METRICS_FOLDER] = folder

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Self, TypeVar
 
@@ -17,28 +16,10 @@ from service.errors import OverloadedError, TooLargeError, TooManyRowsError
 from service.metrics import Metrics
 from service.served import ServedModel
 from service.settings import Settings
+from service.timing import Timing
 
 Result = TypeVar("Result")
 ASIDE_THREADS = 2  # large bodies in, large answers out, and rare plans being prepared
-
-
-@dataclass(slots=True)
-class Timing:
-    """Seconds that the stages of a request took, in their order."""
-
-    receive: float = 0.0
-    decode: float = 0.0
-    queue: float = 0.0
-    inference: float = 0.0
-    encode: float = 0.0
-
-    def stages(self) -> dict[str, float]:
-        """Seconds by the name of the stage."""
-        return asdict(self)
-
-    def header(self) -> bytes:
-        """As the header Server-Timing has it (W3C, Server Timing), in milliseconds."""
-        return b", ".join(f"{stage};dur={seconds * 1e3:.3f}".encode() for stage, seconds in self.stages().items())
 
 
 class Admission:
@@ -51,7 +32,6 @@ class Admission:
         self._requests = 0
         self._bytes = 0
         self._gauge = metrics.requests_under_way
-        self._shared = metrics.shared
 
     def enter(self) -> None:
         """Count a request in; raises OverloadedError where there is no room for it."""
@@ -63,8 +43,6 @@ class Admission:
         """Count a request out, and the bytes that were reserved for it."""
         self._requests -= 1
         self._bytes -= size
-        if self._shared:
-            self.report()
 
     def reserve(self, size: int) -> None:
         """Count bytes in; raises OverloadedError where there is no room for them, TooLargeError if there never is."""
@@ -158,7 +136,7 @@ class Engine:
 
     async def _open(self, model: ServedModel, plan: Plan) -> Lane:
         if not model.prepared(plan):
-            await self.aside(model.prepare, plan)
+            await self.load(model.prepare, plan)
         if plan not in model.lanes:
             model.lanes[plan] = Lane(
                 model.cost(plan),

@@ -83,5 +83,9 @@ class LoadError(ServiceError):
     """A model could not be loaded as asked; what was served before still is."""
 
 
+class CrossSiteError(ServiceError):
+    """A page of another site has a browser send a request."""
+
+
 class ControlError(ServiceError):
     """Callers may not load or unload models here."""

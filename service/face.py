@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from model.outputs import Plan
 from service.computed import Rows
+from service.errors import CrossSiteError
 from service.served import ServedModel
 
 Headers = Mapping[bytes, bytes]
@@ -44,18 +45,30 @@ class Face(Protocol[Details]):
 
     api: str
     """Its name, for the metrics."""
+    route: str
+    """The path of its calls, for the traces."""
     media_types: frozenset[str]
-    """What a body may be declared as; the empty string stands for no declaration. Pages of other sites can send a body
-    as something else than these without being asked, and must not reach a model."""
+    """What a body may be declared as; the empty string stands for no declaration."""
 
     values_at_once: int
     """Answers of at most so many values are written on the event loop: about a millisecond's worth."""
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers, /) -> Asked[Details]:
-        """Read a request; raises MalformedBodyError or InvalidInputError."""
+    def decode(self, model: ServedModel, body: bytes, headers: Headers, /, *, quick: bool) -> Asked[Details] | None:
+        """Read a request; None where that would take long, and it was to be `quick`.
+
+        Raises:
+            MalformedBodyError: it is no JSON.
+            InvalidInputError: it is not what the call or the model takes.
+        """
 
     def encode(self, model: ServedModel, asked: Asked[Details], rows: Rows, request_id: str, /) -> Answer:
         """Write an answer; raises NonFiniteOutputError."""
 
 
 AnyFace = Face[Any]
+
+
+def check_site(sec_fetch_site: str) -> None:
+    """Raises CrossSiteError where a browser says that a page of another site sent the request (Fetch Metadata)."""
+    if sec_fetch_site in {"cross-site", "same-site"}:
+        raise CrossSiteError(f"expected a request of this site, got one that is {sec_fetch_site}")

@@ -58,22 +58,21 @@ class Front:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> int:
         """Let the application answer; its status."""
-        status = 500  # where it raises before it has answered
-        begun = time.perf_counter()
+        status, answered = 500, False
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answered = message["status"], True
                 MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
         try:
             await self._app(scope, receive, send_with_id)
         except Exception:
-            if self._log_failed:
-                logs.request(scope, request_id, status, time.perf_counter() - begun)
-            raise
+            if not answered:
+                raise
+            # Starlette answers and raises again, for the server to log: the log has it already, without its message.
         return status
 
 

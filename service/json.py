@@ -1,8 +1,8 @@
 """JSON in and out: strict (no NaN, no Infinity), numbers straight into arrays, arrays and float32 at their shortest.
 
 orjson decodes whatever comes. Long arrays of numbers are read by simdjson, which makes no Python object of each: for a
-row of 784 features it takes a third of the time. Where a document is not plainly what `plain_numbers` is meant for, it
-is left to orjson, and so are all error messages.
+row of 784 features it takes a third of the time. Where a document is not plainly as
+expected, it is left to orjson, and so are all error messages.
 """
 
 import codecs
@@ -17,8 +17,20 @@ from starlette.responses import Response
 
 from service.errors import MalformedBodyError
 
-__all__ = ["Array", "JSONResponse", "Object", "dumps", "keys", "loads", "numbers", "parse"]
+__all__ = [
+    "REUSED_UP_TO",
+    "SLOW_FROM",
+    "Array",
+    "JSONResponse",
+    "Object",
+    "dumps",
+    "keys",
+    "loads",
+    "numbers",
+    "parse",
+]
 
+SLOW_FROM = 32 * 1024  # bytes; a general document of so many may take the decoder a millisecond, one with faults more
 REUSED_UP_TO = 512 * 1024  # bytes; a parser keeps its memory, so that of larger documents is made anew and dropped
 
 _parsers = threading.local()

@@ -26,6 +26,7 @@ from service.batching import Batch, Share
 from service.computed import Computed
 from service.runtime import Execution
 from service.sensitivity import VERDICTS
+from service.timing import Timing
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -118,20 +119,24 @@ class PlanMetrics:
             metrics.queue_seconds.labels(*labels),
             metrics.inference_seconds.labels(*labels),
             metrics.batch_rows.labels(*labels),
+            metrics.decode_seconds.labels(*labels),
+            metrics.encode_seconds.labels(*labels),
         ]
-        self._pending: list[list[float]] = [[], [], [], []]
+        self._pending: list[list[float]] = [[] for _ in self._histograms]
         self._latest = metrics.last_inference.labels(model, version)
         self._sensitivity = sensitivity
         self._later = Later(self.flush)
 
-    def answered(self, seconds: float) -> None:
+    def answered(self, seconds: float, timing: Timing) -> None:
         """Count a good answer."""
         self._pending[0].append(seconds)
+        self._pending[4].append(timing.decode)
+        self._pending[5].append(timing.encode)
         self._later.add(1)
 
     def record(self, batch: Batch, shares: list[Share]) -> None:
         """Count a batch."""
-        _, waited, inference, rows = self._pending
+        _, waited, inference, rows, _, _ = self._pending
         waited.extend([share.waited for share in shares])
         inference.append(batch.seconds)
         rows.append(len(batch.computed.x))
@@ -141,7 +146,7 @@ class PlanMetrics:
 
     def flush(self) -> None:
         """Observe what is pending."""
-        pending, self._pending = self._pending, [[], [], [], []]
+        pending, self._pending = self._pending, [[] for _ in self._histograms]
         for histogram, values in zip(self._histograms, pending, strict=True):
             if values:
                 histogram.observe_all(np.array(values))
@@ -218,7 +223,7 @@ class Metrics:
         self.rows = Counter("chainzrule_rows", "Rows computed.", PLAN, registry=self._registry)
         self.request_seconds = BulkHistogram(
             "chainzrule_request_seconds",
-            "From the first byte of a good request's body to its encoded answer.",
+            "From the beginning of a good request to its encoded answer.",
             PLAN,
             buckets=SECONDS,
             registry=self._registry,
@@ -238,6 +243,12 @@ class Metrics:
         )
         self.batch_rows = BulkHistogram(
             "chainzrule_batch_rows", "Rows computed together.", PLAN, buckets=ROWS, registry=self._registry
+        )
+        self.decode_seconds = BulkHistogram(
+            "chainzrule_decode_seconds", "Reading a good request.", PLAN, buckets=SECONDS, registry=self._registry
+        )
+        self.encode_seconds = BulkHistogram(
+            "chainzrule_encode_seconds", "Writing a good answer.", PLAN, buckets=SECONDS, registry=self._registry
         )
         self.queue_rows = Gauge(
             "chainzrule_queue_rows",
@@ -306,6 +317,8 @@ class Metrics:
             before = self._digests.pop(labels, None)
             if before is not None:
                 self.served.labels(*labels, before).set(0)
+                if not self.shared and digest not in {None, before}:
+                    self.served.remove(*labels, before)
             if digest is not None:
                 self._digests[labels] = digest
                 self.served.labels(*labels, digest).set(1)
@@ -324,7 +337,7 @@ class Metrics:
             self._plans[key] = PlanMetrics(self, model, version, plan, self.of_model(model, version))
         return self._plans[key]
 
-    def count(self, api: str, labels: tuple[str, str, str], status: int, seconds: float) -> None:
+    def count(self, api: str, labels: tuple[str, str, str], status: int, seconds: float, timing: Timing) -> None:
         """Count a request.
 
         Args:
@@ -332,6 +345,7 @@ class Metrics:
             labels: model, version and plan; empty where it did not get so far.
             status: of the answer.
             seconds: from its beginning to its encoded answer.
+            timing: of its stages.
         """
         key = (api, labels, status)
         counter = self._requests.get(key)
@@ -339,7 +353,7 @@ class Metrics:
             counter = self._requests[key] = self.requests.labels(api, *labels, str(int(status)))
         counter.inc()
         if status == OK:
-            self.of_plan(*labels).answered(seconds)
+            self.of_plan(*labels).answered(seconds, timing)
         else:
             self.failed_seconds.labels(labels[0], labels[1]).inc(seconds)
 

@@ -6,13 +6,15 @@ written beside the event loop.
 
 import asyncio
 import time
+from functools import partial
 from http import HTTPStatus
+from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from service import compression, problems
 from service.deadlines import Deadlines
-from service.engine import Engine, Reservation, Timing
+from service.engine import Engine, Reservation
 from service.errors import (
     DeadlineError,
     MalformedBodyError,
@@ -22,15 +24,18 @@ from service.errors import (
     UnsupportedMediaTypeError,
     shown,
 )
-from service.face import AnyFace, Headers
+from service.face import AnyFace, Asked, Headers, check_site
 from service.json import REUSED_UP_TO
 from service.metrics import Metrics
 from service.problems import REQUEST_ID_HEADER, Reply
 from service.repository import Repository
+from service.served import ServedModel
 from service.settings import Settings
+from service.timing import Timing
 from service.tracing import Tracing
 
 DIGITS = 18  # of a length that is worth reading as a number
+LARGE_ARRAYS = 100_000  # values of a request, before or after computing, whose memory is counted
 LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
 TIMING_ASKED = b"x-server-timing"
 
@@ -80,7 +85,9 @@ class PredictionPath:
             reply = problems.internal_reply(scope["path"], request_id, error)
         finally:
             self._deadlines.leave(task)
-        self._metrics.count(face.api, progress.labels, reply.status, time.perf_counter() - progress.begun)
+        self._metrics.count(
+            face.api, progress.labels, reply.status, time.perf_counter() - progress.begun, progress.timing
+        )
         return reply
 
     async def _answer(
@@ -96,20 +103,19 @@ class PredictionPath:
         reservation.begin()
         model = self._repository.get(progress.name, progress.version)
         progress.labels = (*model.labels, "")
+        check_site(headers.get(b"sec-fetch-site", b"").decode("latin-1"))
         _check_media_type(headers.get(b"content-type", b""), face.media_types)
         body = await self._receive(headers, receive, reservation)
         progress.received = True
         now = time.perf_counter()
         timing.receive = now - progress.begun
-        if len(body) > REUSED_UP_TO:
-            asked = await self._engine.aside(face.decode, model, body, headers)
-        else:
-            asked = face.decode(model, body, headers)
+        asked = await self._decode(face, model, body, headers)
         rows = len(asked.x)
         values = rows * asked.values
         self._engine.admit(rows, asked.values)
-        if values > face.values_at_once:
-            reservation.grow(values * asked.x.itemsize)
+        computed_values = rows * model.of_plan(asked.plan).values
+        if max(computed_values, asked.x.size) > LARGE_ARRAYS:
+            reservation.grow(asked.x.nbytes + computed_values * asked.x.itemsize)
         progress.labels = (*model.labels, asked.plan.value)
         timing.decode = time.perf_counter() - now
         if asked.seconds is None:
@@ -117,6 +123,8 @@ class PredictionPath:
         else:
             async with asyncio.timeout(asked.seconds - (time.perf_counter() - progress.begun)):
                 computed = await self._engine.run(model, asked.plan, asked.x, timing)
+            if time.perf_counter() - progress.begun > asked.seconds:  # computed at once, nothing was waited for
+                raise TimeoutError
         now = time.perf_counter()
         if values > face.values_at_once:
             answer = await self._engine.aside(face.encode, model, asked, computed, request_id)
@@ -131,8 +139,17 @@ class PredictionPath:
         if TIMING_ASKED in headers:
             reply.headers.append((b"server-timing", timing.header()))
         if self._tracing is not None:
-            self._tracing.record(model.labels, asked.plan, rows, timing)
+            self._tracing.record(face.route, model.labels, asked.plan, rows, timing)
         return reply
+
+    async def _decode(self, face: AnyFace, model: ServedModel, body: bytes, headers: Headers) -> Asked[Any]:
+        """Read a request: at once where that is quickly done, else beside the event loop."""
+        asked = None if len(body) > REUSED_UP_TO else face.decode(model, body, headers, quick=True)
+        if asked is None:
+            asked = await self._engine.aside(partial(face.decode, model, body, headers, quick=False))
+        if asked is None:
+            raise RuntimeError("expected a request to be read that may take long, got none")
+        return asked
 
     async def _receive(self, headers: Headers, receive: Receive, reservation: Reservation) -> bytes:
         """The whole body, inflated; never more of it in memory than is allowed and reserved."""

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from service.errors import (
     ControlError,
+    CrossSiteError,
     DeadlineError,
     Fault,
     InvalidInputError,
@@ -123,6 +124,12 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         HTTPStatus.BAD_REQUEST,
         "A model could not be loaded",
         "What served before still does. The detail names the file that is at fault.",
+    ),
+    CrossSiteError: ProblemType(
+        "cross-site",
+        HTTPStatus.FORBIDDEN,
+        "A page of another site sent the request",
+        "A browser said so in Sec-Fetch-Site. Pages that are to call the service must come from its own site.",
     ),
     ControlError: ProblemType(
         "control-refused",

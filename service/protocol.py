@@ -91,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """As uvicorn makes it."""
         super().__init__(*arguments, **options)
-        self._head_bytes = 0  # since the last request was whole, or since its head was
+        self._head_bytes = 0  # read since the last request was whole, until the next head is; its body may come along
         self._in_head = True
         self._head_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
@@ -172,7 +172,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The caller does not read its answer as fast as it is written; it must not stay in memory for ever."""
         super().pause_writing()
-        self._write_timer = self.loop.call_later(self.seconds, self.transport.abort)
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def _watch_reader(self, left: int) -> None:
+        """Look again later, and abort where nothing of what was left then has been read."""
+
+        def look() -> None:
+            now = self.transport.get_write_buffer_size()
+            if now < left:
+                self._watch_reader(now)
+            else:
+                self.transport.abort()
+
+        self._write_timer = self.loop.call_later(self.seconds, look)
 
     def resume_writing(self) -> None:
         """The caller has read most of it."""
@@ -194,8 +206,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self._head_timer = None
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Say why, and close."""
-        if not self.transport.is_closing():
+        """Say why, and close; where an answer is under way, it would be taken for that one's."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.transport.abort()
+        elif not self.transport.is_closing():
             self.transport.write(
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode()
             )

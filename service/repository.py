@@ -227,8 +227,10 @@ class Repository:
             UnknownModelError: it is not served.
         """
         with self._lock:
+            known = name in self._served or any(name == refused for refused, _ in self._refused)
+            if known or name in (self._names_on_disk() or ()):
+                self._unloaded |= {name}  # also where it does not serve yet: it must not begin to
             self.versions(name)
-            self._unloaded |= {name}
             self._replace(name, {})
 
     def unloaded(self) -> frozenset[str]:

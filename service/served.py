@@ -48,6 +48,8 @@ class ServedModel:
         self._model = bundle.model
         self.manifest = bundle.manifest
         """What the bundle says of itself."""
+        self.provider = runtime.execution.provider
+        """What it is computed on."""
         self.digest = bundle.digest
         """SHA-256 of the bundle's manifest, which holds that of every other file."""
         self._runtime = runtime

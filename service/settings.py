@@ -57,7 +57,9 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="threads of one computation, on the CPU; 0: the processors of this process / workers"
     )
-    concurrency: int = Field(1, ge=1, description="batches that are computed at once beside the event loop")
+    concurrency: int = Field(
+        1, ge=1, description="batches, of different models or plans, that are computed at once beside the event loop"
+    )
     max_batch_rows: int = Field(256, ge=1, description="greatest number of rows that are computed together")
     max_wait_ms: float = Field(
         0, ge=0, allow_inf_nan=False, description="how long a batch that is not full waits for more rows"
@@ -66,7 +68,9 @@ class Settings(BaseSettings):
     max_requests: int = Field(1_000, ge=1, description="requests that may be under way at once; then 503")
     max_connections: int = Field(10_000, ge=1, description="connections that may be open at once; further are closed")
     max_request_bytes: int = Field(
-        256 * 2**20, ge=1, description="bytes that the bodies of all requests under way may have together; then 503"
+        256 * 2**20,
+        ge=1,
+        description="bytes that all requests under way, with large answers, may take together; then 503",
     )
     request_seconds: Seconds = Field(30, description="time that a request may take; then 504")
     drain_seconds: Seconds = Field(10, description="time that requests under way have left after SIGTERM")

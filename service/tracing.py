@@ -8,8 +8,8 @@ OpenTelemetry's own variables, OTEL_EXPORTER_OTLP_ENDPOINT above all.
 import time
 
 from model.outputs import Plan
-from service.engine import Timing
 from service.errors import StartError
+from service.timing import Timing
 from service.version import VERSION
 
 NANOSECONDS = 1e9
@@ -34,13 +34,19 @@ class Tracing:
         self._tracer = self.provider.get_tracer("chainzrule", VERSION)
         self._current_span = trace.get_current_span
 
-    def record(self, labels: tuple[str, str], plan: Plan, rows: int, timing: Timing) -> None:
+    def record(self, route: str, labels: tuple[str, str], plan: Plan, rows: int, timing: Timing) -> None:
         """Describe the current request's span, and put the stages of its prediction below it."""
         span = self._current_span()
+        span.update_name(f"POST {route}")
         span.set_attributes(
-            {"chainzrule.model": labels[0], "chainzrule.version": labels[1], "chainzrule.plan": plan.value}
+            {
+                "http.route": route,  # which FastAPI does not know of what it has not routed
+                "chainzrule.model": labels[0],
+                "chainzrule.version": labels[1],
+                "chainzrule.plan": plan.value,
+                "chainzrule.rows": rows,
+            }
         )
-        span.set_attribute("chainzrule.rows", rows)
         end = time.time_ns()
         for stage, seconds in reversed(timing.stages().items()):
             start = end - int(seconds * NANOSECONDS)

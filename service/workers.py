@@ -27,6 +27,7 @@ from service.errors import LoadError, ServiceError, UnknownModelError
 from service.repository import Repository
 
 SECONDS = 300.0  # for all others to load a model
+LOCK_SECONDS = 0.05
 LOCK, UNLOADED = "lock", "unloaded.json"
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,10 @@ class Control:
                 answer: str = orjson.loads(await reader.readline())
                 writer.close()
                 return answer
-        except (ConnectionRefusedError, FileNotFoundError):  # it has ended; whoever takes its place reads the file
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            if _alive(int(path.stem)):
+                return f"no answer: {error!r}"
+            # It has ended; whoever takes its place reads the file.
             path.unlink(missing_ok=True)
             mark_process_dead(int(path.stem))  # type: ignore[no-untyped-call]
             return ""
@@ -99,18 +103,22 @@ class Control:
 
     async def _told(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Do what another worker was asked to do."""
-        verb, name = orjson.loads(await reader.readline())
         reason = ""
         try:
+            verb, name = orjson.loads(await reader.readline())
             await self._run(self._calls[verb], name)
         except UnknownModelError as error:
             reason = "" if verb == "unload" else str(error)
         except ServiceError as error:
             reason = str(error)
-        writer.write(orjson.dumps(reason) + b"\n")
-        with contextlib.suppress(OSError):
-            await writer.drain()
-        writer.close()
+        except Exception as error:
+            log.exception("could not do what another worker was asked to do")
+            reason = type(error).__name__
+        finally:
+            writer.write(orjson.dumps(reason) + b"\n")
+            with contextlib.suppress(OSError):
+                await writer.drain()
+            writer.close()
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
@@ -135,14 +143,16 @@ class Control:
 
 @asynccontextmanager
 async def _locked(path: Path) -> AsyncIterator[None]:
-    """Hold a lock over all processes; a process that ends lets go of it.
-
-    It is waited for in a thread of its own: the one that loads must stay free for what the lock's holder asks.
-    """
+    """Hold a lock over all processes; a process that ends lets go of it."""
     import fcntl  # not on Windows, which has no several workers here
 
     with path.open("w") as file:
-        await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:  # to wait in a thread would keep the process from ending
+                await asyncio.sleep(LOCK_SECONDS)
         yield
 
 
@@ -165,6 +175,8 @@ def _alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
+    except PermissionError:  # another user's
+        return True
     return True
 
 

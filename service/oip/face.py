@@ -8,11 +8,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from model.outputs import Output
+from service import json
 from service.computed import Rows
 from service.errors import InvalidInputError, NonFiniteOutputError, shown
 from service.face import Answer, Asked, Headers
 from service.invalid import invalid
-from service.json import dumps
+from service.json import SLOW_FROM, dumps
 from service.oip import tensors
 from service.oip.schemas import InferenceRequest, RequestOutput
 from service.oip.tensors import BINARY_HEADER, DTYPES, OUTPUT_DATATYPE
@@ -37,20 +38,31 @@ class OIPFace:
     """`/v2/models/{name}/infer`."""
 
     api = "v2"
+    route = "/v2/models/{name}/infer"
     media_types = frozenset({"", "application/json", "application/octet-stream"})  # tritonclient declares nothing
 
     values_at_once = 20_000
 
-    def decode(self, model: ServedModel, body: bytes, headers: Headers) -> Asked[Wanted]:
-        """Read a request; raises MalformedBodyError or InvalidInputError."""
+    def decode(self, model: ServedModel, body: bytes, headers: Headers, *, quick: bool) -> Asked[Wanted] | None:
+        """Read a request; None where that would take long, and it was to be `quick`.
+
+        Raises:
+            MalformedBodyError: it is no JSON, or not as long as its headers say.
+            InvalidInputError: it is not what the call or the model takes.
+        """
         features = len(model.feature_names)
         text, tail = tensors.split(body, headers.get(BINARY_HEADER))
         if tail is not None and not text:
             x = tensors.raw_rows(tail, features)
             selection = model.default
             return _asked(x, selection, Wanted(None, selection.outputs, (True,) * len(selection.outputs)))
+        document = tensors.plain_document(text)
+        if document is None:
+            if quick and len(text) >= SLOW_FROM:
+                return None
+            document = json.loads(text)
         try:
-            request = InferenceRequest.model_validate(tensors.document(text))
+            request = InferenceRequest.model_validate(document)
         except ValidationError as error:
             raise invalid(error) from error
         selection, binary = _wanted(request, model)
@@ -80,7 +92,12 @@ class OIPFace:
                 described["data"] = values.ravel()
             outputs.append(described)
         name, version = model.labels
-        document: dict[str, Any] = {"model_name": name, "model_version": version, "outputs": outputs}
+        document: dict[str, Any] = {
+            "model_name": name,
+            "model_version": version,
+            "parameters": {"execution_provider": model.provider},
+            "outputs": outputs,
+        }
         if wanted.id is not None:
             document["id"] = wanted.id
         text = dumps(document)

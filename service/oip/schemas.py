@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 Size = Annotated[int, Field(ge=0, strict=True)]
+# Each fault in a list would be told by itself: without a bound, a body of faults alone would fill the memory.
+TENSORS_AT_MOST, AXES_AT_MOST = 32, 16
 
 
 class Parameters(BaseModel):
@@ -30,7 +32,7 @@ class RequestInput(BaseModel):
     """One input tensor."""
 
     name: str
-    shape: list[Size]
+    shape: list[Size] = Field(max_length=AXES_AT_MOST)
     datatype: str
     parameters: Parameters | None = None
     data: Annotated[Any, WithJsonSchema({"type": "array", "items": {}})] = Field(
@@ -62,9 +64,11 @@ class InferenceRequest(BaseModel):
 
     id: str | None = None
     parameters: Parameters | None = None
-    inputs: list[RequestInput]
+    inputs: list[RequestInput] = Field(max_length=TENSORS_AT_MOST)
     outputs: list[RequestOutput] | None = Field(
-        None, description="By default all outputs of the prediction and its sensitivity, without gradient and Jacobian."
+        None,
+        max_length=TENSORS_AT_MOST,
+        description="By default all outputs of the prediction and its sensitivity, without gradient and Jacobian.",
     )
 
 
@@ -84,6 +88,7 @@ class InferenceResponse(BaseModel):
     model_name: str
     model_version: str
     id: str | None = None
+    parameters: dict[str, str] = Field(description="execution_provider: what it was computed on.")
     outputs: list[ResponseOutput]
 
 
@@ -147,8 +152,10 @@ class InferenceStatistics(BaseModel):
 
     success: Duration
     fail: Duration
-    queue: Duration
-    compute_infer: Duration = Field(description="Of batches, not of requests.")
+    queue: Duration = Field(description="Of the pieces in which requests are computed: one, unless they are large.")
+    compute_input: Duration = Field(description="Reading requests.")
+    compute_infer: Duration = Field(description="Computing batches, of one request or several.")
+    compute_output: Duration = Field(description="Writing answers.")
 
 
 class ModelStatistics(BaseModel):

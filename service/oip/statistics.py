@@ -45,6 +45,8 @@ def _of_version(samples: Samples, name: str, version: str) -> ModelStatistics:
                 ns=int(total("failed_seconds_total") * NANOSECONDS),
             ),
             queue=duration("queue_seconds"),
+            compute_input=duration("decode_seconds"),
             compute_infer=duration("inference_seconds"),
+            compute_output=duration("encode_seconds"),
         ),
     )

@@ -47,19 +47,13 @@ def split(body: bytes, length: bytes | None) -> tuple[bytes, memoryview | None]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def document(text: bytes) -> Any:
-    """Decode the JSON of a request; the data of floating tensors as arrays, where they are plain lists of numbers.
+def plain_document(text: bytes) -> dict[str, Any] | None:
+    """Decode the JSON of a request with its data as an array; None where it is not plainly as the protocol has it.
 
-    Raises:
-        MalformedBodyError: it is no JSON.
+    So are all but faulty requests, and those with nested data or whole numbers: `json.loads` decodes them.
     """
     root = json.parse(text)
-    if root is not None:
-        found = _with_arrays(root, lists=text.count(b"["))
-        if found is not None:
-            return found
-    del root
-    return json.loads(text)
+    return None if root is None else _with_arrays(root, lists=text.count(b"["))
 
 
 def _with_arrays(root: Any, lists: int) -> dict[str, Any] | None:

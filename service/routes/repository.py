@@ -6,7 +6,7 @@ from starlette.responses import Response
 from service import body
 from service.body import described
 from service.dependencies import ControlDep, EngineDep, RepositoryDep, SettingsDep
-from service.errors import ControlError, InvalidInputError
+from service.errors import ControlError, InvalidInputError, shown
 from service.json import JSONResponse
 from service.oip.schemas import IndexEntry, IndexRequest, LoadRequest
 from service.problems import oip_responses
@@ -47,7 +47,7 @@ async def load(name: str, request: Request, settings: SettingsDep, control: Cont
     _check_allowed(settings)
     asked = await body.read(request, LoadRequest)
     if asked.parameters:
-        raise InvalidInputError(f"parameters: expected none, got {', '.join(sorted(asked.parameters))[:60]}")
+        raise InvalidInputError(f"parameters: expected none, got {shown(', '.join(asked.parameters))}")
     await control.load(name)
     return JSONResponse({})
 

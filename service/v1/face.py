@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from model.outputs import Plan
 from service import json
 from service.computed import Rows
-from service.errors import NonFiniteOutputError
+from service.errors import InvalidInputError, NonFiniteOutputError
 from service.face import Answer, Asked, Headers
 from service.invalid import invalid
-from service.json import dumps
+from service.json import SLOW_FROM, dumps
 from service.numbers import narrow
 from service.problems import row_problem
 from service.served import ServedModel
@@ -21,6 +21,8 @@ from service.v1.instances import rows_to_array
 from service.v1.predictions import describe
 from service.v1.schemas import PredictRequest
 
+FIELDS_AT_MOST = 16  # of a body; more are faults, which would be told one by one
+FEATURE_VALUES = 50  # a steepest feature weighs in an answer as much as so many values
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 
 
@@ -35,15 +37,25 @@ class V1Face:
     """`/v1/models/{name}/predict`."""
 
     api = "v1"
+    route = "/v1/models/{name}/predict"
     media_types = frozenset({"application/json"})
 
     values_at_once = 2_000
 
-    def decode(self, model: ServedModel, body: bytes, _: Headers) -> Asked[Wanted]:
-        """Read a request; raises MalformedBodyError or InvalidInputError."""
+    def decode(self, model: ServedModel, body: bytes, _: Headers, *, quick: bool) -> Asked[Wanted] | None:
+        """Read a request; None where that would take long, and it was to be `quick`.
+
+        Raises:
+            MalformedBodyError: it is no JSON.
+            InvalidInputError: it is not what the call or the model takes.
+        """
         x, document = _lists(body, len(model.feature_names))
         if document is None:
+            if quick and len(body) >= SLOW_FROM:
+                return None
             document = json.loads(body)
+        if isinstance(document, dict) and len(document) > FIELDS_AT_MOST:
+            raise InvalidInputError(f"body: expected at most {FIELDS_AT_MOST} fields, got {len(document):,}")
         try:
             request = PredictRequest.model_validate(document)
         except ValidationError as error:
@@ -52,7 +64,7 @@ class V1Face:
             x = rows_to_array(request.instances, model.manifest)
         plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
         values = model.of_plan(Plan.PREDICT if plan is Plan.PREDICT else Plan.SENSITIVITY).values
-        values += 3 * min(request.top_features, len(model.feature_names))
+        values += FEATURE_VALUES * min(request.top_features, len(model.feature_names))
         return Asked(x, plan, values, Wanted(request.top_features), request.timeout)
 
     def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, request_id: str) -> Answer:
@@ -67,6 +79,7 @@ class V1Face:
         document = {
             "model": manifest.name,
             "version": manifest.version,
+            "execution_provider": model.provider,
             "request_id": request_id,
             "predictions": predictions,
         }

@@ -93,6 +93,7 @@ class PredictResponse(BaseModel):
 
     model: str
     version: int
+    execution_provider: str = Field(description="What it was computed on.", examples=["CPUExecutionProvider"])
     request_id: str
     predictions: list[Prediction]
 

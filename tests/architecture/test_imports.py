@@ -39,7 +39,9 @@ def test_the_service_side_imports_nothing_of_training(module: str) -> None:
     assert set() == TORCH_HALF & modules
 
 
-@pytest.mark.parametrize("module", ["service.sensitivity", "service.v1.instances", "service.errors", "service.repository"])
+@pytest.mark.parametrize(
+    "module", ["service.sensitivity", "service.v1.instances", "service.errors", "service.repository"]
+)
 def test_what_is_pure_knows_no_http(module: str) -> None:
     """The judgement of numbers can be used, and tested, without a web framework."""
     assert set() == {"fastapi", "starlette", "uvicorn"} & {name.partition(".")[0] for name in imported(module)}

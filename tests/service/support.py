@@ -22,8 +22,8 @@ from model.bundle import MANIFEST_FILE, MODEL_FILE, sha256
 from model.manifest import Manifest
 from model.outputs import Task
 from service.app import create_app
-from service.v1.schemas import PredictResponse
 from service.settings import Settings
+from service.v1.schemas import PredictResponse
 from tests.builders import Values, make_session, run_session
 
 JSON = "application/json"

@@ -16,12 +16,13 @@ from service.app import create_app
 from service.batching import Cost
 from service.computed import Computed
 from service.cpus import available_cpus
-from service.engine import Engine, Reservation, Timing
+from service.engine import Engine, Reservation
 from service.errors import OverloadedError
 from service.metrics import Metrics
 from service.runtime import Execution, PlainSession, Runtime
 from service.sensitivity import Judge
 from service.served import ServedModel
+from service.timing import Timing
 from tests.builders import Values, make_bundle
 from tests.service.support import (
     CLASSES,
@@ -126,10 +127,10 @@ def test_a_reservation_is_given_back_whatever_happens(repository: Path) -> None:
         assert (0, 0) == (admission._requests, admission._bytes)
         first.begin()
         first.grow(60)
-        expected = "expected room for 41 bytes, got 60 that are under way already"
-        with pytest.raises(OverloadedError, match=expected), Reservation(admission) as second:
+        with Reservation(admission) as second:
             second.begin()
-            second.grow(41)
+            with pytest.raises(OverloadedError, match="expected room for 41 bytes, got 60 that are under way already"):
+                second.grow(41)
         with Reservation(admission) as second:
             second.begin()
             second.grow(40)

@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from service import json
 from service.errors import InvalidInputError, MalformedBodyError, ServiceError
+from service.face import Asked
 from service.invalid import invalid
 from service.json import REUSED_UP_TO
 from service.oip import tensors
@@ -52,6 +53,19 @@ KEYS = st.one_of(
     st.sampled_from(["inputs", "instances", "data", "name", "id", "\\u0069nputs", "d\\u0061ta", "", "a", "ü"]),
     st.sampled_from(["\\ud83d\\ude00", "a\\u0000b", "inputs\\u0000", "\\u0000", "\\ud800", "/", "0", '\\"', "😀"]),
 )  # fmt: skip
+
+
+def decoded(text: bytes) -> Any:
+    """The JSON of a request as the service decodes it: the fast way, or where that gives up the general one."""
+    plain_document = tensors.plain_document(text)
+    return json.loads(text) if plain_document is None else plain_document
+
+
+def read(served: ServedModel, body: bytes) -> Asked[Any]:
+    """A request of `/v1` as the service reads it."""
+    asked = V1Face().decode(served, body, {}, quick=False)
+    assert asked is not None
+    return asked
 
 
 def listed(items: list[str]) -> str:
@@ -225,7 +239,7 @@ def test_tensors_are_decoded_as_the_general_way_does(text: str) -> None:
     """A document of the Open Inference Protocol: every key and every number to its last bit, or the same error."""
     body = text.encode()
     expected = outcome(lambda: plain(as_float64(json.loads(body))))
-    assert expected == outcome(lambda: plain(floating(tensors.document(body))))
+    assert expected == outcome(lambda: plain(floating(decoded(body))))
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -241,7 +255,7 @@ def test_tensors_have_the_rows_that_the_general_way_gives(text: str) -> None:
             raise invalid(error) from error
         return tensors.input_rows(request, None, FEATURES).tobytes()
 
-    assert outcome(lambda: rows(json.loads(body))) == outcome(lambda: rows(tensors.document(body)))
+    assert outcome(lambda: rows(json.loads(body))) == outcome(lambda: rows(decoded(body)))
 
 
 @settings(max_examples=250, deadline=None, derandomize=True)
@@ -259,7 +273,7 @@ def test_instances_have_the_rows_that_the_general_way_gives(served: ServedModel,
         return rows.tobytes(), request.sensitivity, request.top_features
 
     def fast() -> tuple[bytes, int]:
-        asked = V1Face().decode(served, body, {})
+        asked = read(served, body)
         return asked.x.tobytes(), asked.details.top_features
 
     expected = outcome(general)
@@ -279,8 +293,8 @@ def test_numbers_are_those_that_python_reads(served: ServedModel, texts: list[st
     v1 = f'{{"instances": [[{", ".join(texts)}]]}}'.encode()
     v2 = f'{{"inputs": [{{"name": "input", "shape": [1, 5], "datatype": "FP64", "data": [{", ".join(texts)}]}}]}}'
     calls: list[Callable[[], Any]] = [
-        lambda: V1Face().decode(served, v1, {}).x,
-        lambda: tensors.input_rows(InferenceRequest.model_validate(tensors.document(v2.encode())), None, FEATURES),
+        lambda: read(served, v1).x,
+        lambda: tensors.input_rows(InferenceRequest.model_validate(decoded(v2.encode())), None, FEATURES),
     ]
     for call in calls:
         if taken:
@@ -296,11 +310,11 @@ def test_numbers_are_those_that_python_reads(served: ServedModel, texts: list[st
 def test_both_ways_are_taken() -> None:
     """Plain documents are read the fast way, which the comparisons above would else not show."""
     row = "[0.5, 1, -2e0, 3, 4]"
-    fast = tensors.document(f'{{"inputs": [{{"datatype": "FP32", "data": {row}}}]}}'.encode())
+    fast = decoded(f'{{"inputs": [{{"datatype": "FP32", "data": {row}}}]}}'.encode())
     assert isinstance(fast["inputs"][0]["data"], np.ndarray)
     for datatype, data in (("INT8", row), ("FP32", '[1, "a"]'), ("FP32", "[1e400]"), ("FP32", f"[{row}, 1]")):
         text = f'{{"inputs": [{{"datatype": "{datatype}", "data": {data}}}]}}'.encode()
-        slow = outcome(lambda: tensors.document(text))  # noqa: B023  (called at once)
+        slow = outcome(lambda: decoded(text))  # noqa: B023  (called at once)
         assert not isinstance(slow, dict) or isinstance(slow["inputs"][0]["data"], list)
 
 
@@ -411,9 +425,9 @@ def body_of(values: list[float]) -> bytes:
     return python_json.dumps({"inputs": [tensor]}).encode()
 
 
-def decoded(body: bytes) -> list[float]:
+def values_of(body: bytes) -> list[float]:
     """The values of such a request, which are read the fast way."""
-    data = tensors.document(body)["inputs"][0]["data"]
+    data = decoded(body)["inputs"][0]["data"]
     assert isinstance(data, np.ndarray)
     values: list[float] = data.tolist()
     return values
@@ -423,7 +437,7 @@ def test_arrays_outlive_the_next_document() -> None:
     """What was decoded stays as it was while the parser's memory is written over."""
     generator = np.random.default_rng(140)
     documents = [generator.standard_normal(generator.integers(1, 2000)).tolist() for _ in range(50)]
-    arrays = [tensors.document(body_of(values))["inputs"][0]["data"] for values in documents]
+    arrays = [decoded(body_of(values))["inputs"][0]["data"] for values in documents]
     assert documents == [array.tolist() for array in arrays]
 
 
@@ -438,8 +452,8 @@ def test_large_documents_are_decoded_alike(size: int) -> None:
     body = body_of(values)
     assert len(body) < size
     body = body + b" " * (size - len(body))
-    assert values == decoded(body)
-    assert [1.5] == decoded(body_of([1.5]))
+    assert values == values_of(body)
+    assert [1.5] == values_of(body_of([1.5]))
 
 
 def test_large_requests_are_answered_alike(client: TestClient, truths: dict[str, Truth]) -> None:
@@ -470,11 +484,11 @@ FAILING = [
 @pytest.mark.parametrize("failing", FAILING)
 def test_an_error_leaves_the_parser_usable(served: ServedModel, failing: bytes) -> None:
     """After a document that is refused the next one is read the fast way again, and rightly."""
-    for face in (tensors.document, lambda body: V1Face().decode(served, body, {})):
+    for face in (decoded, lambda body: read(served, body)):
         for number in range(3):
             caught = outcome(lambda: face(failing))  # noqa: B023  (called at once)
             assert caught is not None
-            assert [number + 0.5, 2.0] == decoded(body_of([number + 0.5, 2.0]))
+            assert [number + 0.5, 2.0] == values_of(body_of([number + 0.5, 2.0]))
 
 
 def test_an_error_that_is_kept_does_not_keep_the_parser(served: ServedModel) -> None:
@@ -482,9 +496,9 @@ def test_an_error_that_is_kept_does_not_keep_the_parser(served: ServedModel) -> 
     kept = []
     for text in ('{"instances": [[1, 2]]}', '{"instances": [[1, 2, 3, 4, 1e39]]}', '{"instances": []}'):
         with pytest.raises(ServiceError) as caught:
-            V1Face().decode(served, text.encode(), {})
+            read(served, text.encode())
         kept.append(caught)
-        assert [3.5] == decoded(body_of([3.5]))
+        assert [3.5] == values_of(body_of([3.5]))
     assert 3 == len(kept)
 
 
@@ -498,9 +512,9 @@ def test_threads_do_not_share_a_parser() -> None:
         wrong = 0
         for number in range(150):
             values = generator.standard_normal(generator.integers(1, 400)).tolist()
-            wrong += values != decoded(body_of(values))
+            wrong += values != values_of(body_of(values))
             if number % 10 == 0:
-                outcome(lambda: tensors.document(FAILING[number % len(FAILING)]))  # noqa: B023  (called at once)
+                outcome(lambda: decoded(FAILING[number % len(FAILING)]))  # noqa: B023  (called at once)
         return wrong
 
     with ThreadPoolExecutor(8) as pool:

@@ -11,9 +11,9 @@ import torch
 from starlette.testclient import TestClient
 
 from model.outputs import Plan, Task
-from service.v1.face import choose_plan
 from service.computed import Computed
 from service.served import ServedModel
+from service.v1.face import choose_plan
 from tests.builders import CALIBRATION_ROWS, RANGE, Values, make_bundle, make_network, make_rows, write_bundle
 from tests.service.support import (
     CLASSES,

@@ -70,7 +70,9 @@ def test_before_any_request_all_is_zero(fresh: TestClient) -> None:
             "last_inference": 0,
             "inference_count": 0,
             "execution_count": 0,
-            "inference_stats": dict.fromkeys(("success", "fail", "queue", "compute_infer"), NOTHING),
+            "inference_stats": dict.fromkeys(
+                ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output"), NOTHING
+            ),
         }
         for name, version in VERSIONS
     ]
@@ -93,7 +95,11 @@ def test_a_known_traffic_is_counted(fresh: TestClient, truths: dict[str, Truth])
     spent = time.time() - begun
     assert [200] * 5 == [answer.status for answer in answers]
     entry = of(fresh, CLASSES, "2")
-    assert (28, 7, {"success": 5, "fail": 0, "queue": 7, "compute_infer": 7}) == counts(entry)
+    assert (
+        28,
+        7,
+        {"success": 5, "fail": 0, "queue": 7, "compute_input": 5, "compute_infer": 7, "compute_output": 5},
+    ) == counts(entry)
     assert begun - 1 <= entry["last_inference"] / 1e3 <= time.time() + 1
     stats = entry["inference_stats"]
     assert 0 < stats["compute_infer"]["ns"] <= stats["success"]["ns"] <= spent * 1e9
@@ -133,21 +139,29 @@ def test_failures_are_counted_where_they_belong(fresh: TestClient, truths: dict[
         assert 404 == infer(fresh, model, truths[CLASSES].rows(1, seed=161)).status
     assert 200 == infer(fresh, CLASSES, truths[CLASSES].rows(1, seed=162)).status
     entry = of(fresh, CLASSES, "2")
-    assert (1, 1, {"success": 1, "fail": 5, "queue": 1, "compute_infer": 1}) == counts(entry)
+    assert (
+        1,
+        1,
+        {"success": 1, "fail": 5, "queue": 1, "compute_input": 1, "compute_infer": 1, "compute_output": 1},
+    ) == counts(entry)
     assert 0 < entry["inference_stats"]["fail"]["ns"] < 60e9
     others = [
         other for other in statistics(fresh, "/v2/models/stats") if (other["name"], other["version"]) != (CLASSES, "2")
     ]
-    assert [(0, 0, {"success": 0, "fail": 0, "queue": 0, "compute_infer": 0})] * 4 == [
-        counts(other) for other in others
-    ]
+    assert [
+        (0, 0, {"success": 0, "fail": 0, "queue": 0, "compute_input": 0, "compute_infer": 0, "compute_output": 0})
+    ] * 4 == [counts(other) for other in others]
 
 
 def test_rows_that_overflow_were_computed(fresh: TestClient) -> None:
     """Under /v2 a row that overflows fails its request, under /v1 it does not; computed it was in both."""
     assert 422 == infer(fresh, WILD, np.full((1, FEATURES), 1e30, np.float32)).status
     assert 200 == predict(fresh, WILD, [[1e30] * FEATURES]).status
-    assert (2, 2, {"success": 1, "fail": 1, "queue": 2, "compute_infer": 2}) == counts(of(fresh, WILD, "1"))
+    assert (
+        2,
+        2,
+        {"success": 1, "fail": 1, "queue": 2, "compute_input": 1, "compute_infer": 2, "compute_output": 1},
+    ) == counts(of(fresh, WILD, "1"))
 
 
 def test_asking_for_statistics_is_no_inference(fresh: TestClient) -> None:

@@ -247,7 +247,7 @@ def test_a_body_over_the_limit_is_refused_before_it_is_read(
                 response.read().decode(),
             )
             if face.startswith("/v1"):
-                assert_problem(answer, 413, "about:blank", "1,000 bytes")
+                assert_problem(answer, 413, "too-large", "1,000 bytes")
             else:
                 assert_oip_error(answer, 413, "1,000 bytes")
             connection.close()
