@@ -26,6 +26,9 @@ _PLAIN = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 V1, OIP = V1Face(), OIPFace()
 _FACES: dict[tuple[str, str], AnyFace] = {("v1", "predict"): V1, ("v2", "infer"): OIP}
 
+LOG_FROM = {"all": 0, "failed": 400, "none": 1000}
+"""From which status on requests are logged, by setting."""
+
 Call = tuple[AnyFace, str, str | None]
 """A face, the name of a model, and its version where the call names one."""
 
@@ -37,8 +40,7 @@ class Front:
         """Wrap an application."""
         self._app = app
         self._path = path
-        self._log_good = settings.log_requests == "all"
-        self._log_failed = settings.log_requests != "none"
+        self._log_from = LOG_FROM[settings.log_requests]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -53,7 +55,7 @@ class Front:
             status = await self._route(scope, receive, send, request_id)
         else:
             status = await self._path.serve(*call, scope, receive, send)
-        if self._log_good or (self._log_failed and status >= 400):
+        if status >= self._log_from:
             logs.request(scope, request_id, status, time.perf_counter() - begun)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> int:

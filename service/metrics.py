@@ -5,7 +5,6 @@ PROMETHEUS_MULTIPROC_DIR names, and whichever worker is asked answers for all of
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -34,7 +33,6 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 NORMS = tuple(float(f"{10 ** (k / 4):.3g}") for k in range(-8, 17))
 OK = 200
 LATER_COUNT, LATER_SECONDS = 256, 0.1  # what is counted together, at most, and how long that is put off
-WINDOW_SECONDS = 1.0  # how often the window's figures are made anew while rows arrive
 MODEL = ("model", "version")
 PLAN = (*MODEL, "plan")
 
@@ -166,7 +164,6 @@ class ModelMetrics:
         self._window = Window(window_rows)
         self._gauge = metrics.window
         self._labels = (model, version)
-        self._due = 0.0
         self._pending: list[Computed] = []
         self._later = Later(self.flush)
 
@@ -192,13 +189,9 @@ class ModelMetrics:
             if count:
                 counter.inc(count)
         self._window.add(norms)
-        if time.monotonic() >= self._due:
-            self.refresh()
 
-    def refresh(self) -> None:
-        """Set the gauges of the window, with all rows in it."""
-        self.flush()
-        self._due = time.monotonic() + WINDOW_SECONDS
+    def set_gauges(self) -> None:
+        """Set the gauges of the window."""
         for statistic, value in self._window.statistics().items():
             self._gauge.labels(*self._labels, statistic).set(value)
 
@@ -370,7 +363,8 @@ class Metrics:
         for plan in self._plans.values():
             plan.flush()
         for model in self._models.values():
-            model.refresh()
+            model.flush()
+            model.set_gauges()
 
     def expose(self) -> bytes:
         """The text that Prometheus reads; blocks for some milliseconds. What is kept is to be flushed before."""

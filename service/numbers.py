@@ -16,6 +16,11 @@ def within(values: NDArray[Any], limit: float) -> bool:
     return float(np.vdot(values, values)) <= SURE or bool((np.abs(values) <= limit).all())  # false for NaN
 
 
+def length(text: bytes) -> int | None:
+    """The number of bytes that a header tells, or None where it is none of at most 18 digits."""
+    return int(text) if text.isdigit() and len(text) <= 18 else None
+
+
 def narrow(values: NDArray[np.float64]) -> NDArray[np.float32] | None:
     """Cast to float32, or None where a value is NaN, infinite or beyond float32."""
     if not within(values, FLOAT32_MAX):

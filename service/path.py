@@ -27,6 +27,7 @@ from service.errors import (
 from service.face import AnyFace, Asked, Headers, check_site
 from service.json import REUSED_UP_TO
 from service.metrics import Metrics
+from service.numbers import length
 from service.problems import REQUEST_ID_HEADER, Reply
 from service.repository import Repository
 from service.served import ServedModel
@@ -34,7 +35,6 @@ from service.settings import Settings
 from service.timing import Timing
 from service.tracing import Tracing
 
-DIGITS = 18  # of a length that is worth reading as a number
 LARGE_ARRAYS = 100_000  # values of a request, before or after computing, whose memory is counted
 LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
 TIMING_ASKED = b"x-server-timing"
@@ -156,9 +156,9 @@ class PredictionPath:
         limit = self._settings.max_body_bytes
         declared = headers.get(b"content-length")
         if declared is not None:
-            short = declared.isdigit() and len(declared) <= DIGITS
-            if not short or int(declared) > limit:
-                got = f"{int(declared):,}" if short else shown(declared.decode("latin-1"))
+            size = length(declared)
+            if size is None or size > limit:
+                got = shown(declared.decode("latin-1")) if size is None else f"{size:,}"
                 raise TooLargeError(f"expected a body of at most {limit:,} bytes, got {got}")
         chunks: list[bytes] = []
         received = 0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.outputs import INPUT
 from service import json
 from service.errors import InvalidInputError, MalformedBodyError, shown
-from service.numbers import FLOAT32_MAX, kind, within
+from service.numbers import FLOAT32_MAX, kind, length, within
 from service.oip.schemas import InferenceRequest, RequestInput
 
 BINARY_HEADER = b"inference-header-content-length"
@@ -26,25 +26,25 @@ DTYPES: dict[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
 }
-DIGITS = 18  # of a length that is worth reading as a number
 FLOATING = ("FP16", "FP32", "FP64")
 OUTPUT_DATATYPE = "FP32"
 
 
-def split(body: bytes, length: bytes | None) -> tuple[bytes, memoryview | None]:
+def split(body: bytes, header: bytes | None) -> tuple[bytes, memoryview | None]:
     """The JSON of a body, and the bytes behind it; None for those where it is all JSON.
 
     Raises:
         MalformedBodyError: the header says more than there is.
     """
-    if length is None:
+    if header is None:
         return body, None
-    if not length.isdigit() or len(length) > DIGITS or int(length) > len(body):
+    size = length(header)
+    if size is None or size > len(body):
         raise MalformedBodyError(
             f"expected Inference-Header-Content-Length of at most {len(body)}, the length of the body, "
-            f"got {shown(length.decode('latin-1'))!r}"
+            f"got {shown(header.decode('latin-1'))!r}"
         )
-    return body[: int(length)], memoryview(body)[int(length) :]
+    return body[:size], memoryview(body)[size:]
 
 
 def plain_document(text: bytes) -> dict[str, Any] | None:
