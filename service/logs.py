@@ -48,6 +48,7 @@ def install(settings: Settings) -> None:
             "%(asctime)s %(levelname)s %(name)s %(message)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "message": "event"},
             datefmt="%Y-%m-%dT%H:%M:%S%z",
+            reserved_attrs=sorted(ORDINARY),
         )
     handler = logging.StreamHandler()
     handler.setFormatter(formatter)
