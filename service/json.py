@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 SLOW_FROM = 32 * 1024  # bytes; a general document of so many may take the decoder a millisecond, one with faults more
+KEYS_AT_MOST = 64
 REUSED_UP_TO = 512 * 1024  # bytes; a parser keeps its memory, so that of larger documents is made anew and dropped
 
 _parsers = threading.local()
@@ -72,7 +73,12 @@ def parse(body: bytes) -> Any:
 
 
 def keys(document: Object) -> list[str] | None:
-    """The keys of an object in their order; None where one stands twice, or has a NUL, which cannot be looked up."""
+    """The keys of an object in their order; None where they are not to be looked up.
+
+    That is where one stands twice or has a NUL, and where there are many: each look-up goes through all of them.
+    """
+    if len(document) > KEYS_AT_MOST:
+        return None
     names = list(document)
     return None if len(set(names)) < len(names) or "\0" in "".join(names) else names
 

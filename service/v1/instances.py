@@ -13,6 +13,7 @@ from service.errors import FAULTS_AT_MOST, Fault, InvalidInputError, pointer, sh
 from service.numbers import FLOAT32_MAX, kind, narrow
 
 NAMES_AT_MOST = 5
+COMPARED_AT_MOST = 100  # names with one that is not known: to compare it with 800 takes 20 ms
 
 
 def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/instances") -> NDArray[np.float32]:
@@ -68,7 +69,7 @@ def _values(instance: Any, names: list[str], where: str, faults: list[Fault]) ->
     if missing:
         faults.append(Fault(where, f"expected a value of every feature, got none of {_listed(missing)}"))
     for key in unknown:
-        close = get_close_matches(shown(key), names, n=1)
+        close = get_close_matches(shown(key), names, n=1) if len(names) <= COMPARED_AT_MOST else []
         hint = f" (did you mean {close[0]!r}?)" if close else ""
         faults.append(Fault(where + pointer(key), f"expected the name of a feature, got {shown(key)!r}{hint}"))
     if missing or unknown:
