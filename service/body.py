@@ -28,7 +28,7 @@ async def read(request: Request, model: type[Model]) -> Model:
         InvalidInputError: it is JSON, but not as `model` says.
     """
     settings: Settings = request.app.state.settings
-    check_site(request.headers.get("sec-fetch-site", ""))
+    check_site(dict(request.headers.raw))
     limit = min(SMALL_BODY, settings.max_body_bytes)
     received = bytearray()
     try:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.outputs import Plan
 from service.computed import Rows
-from service.errors import CrossSiteError
+from service.errors import CrossSiteError, shown
 from service.served import ServedModel
 
 Headers = Mapping[bytes, bytes]
@@ -68,7 +68,15 @@ class Face(Protocol[Details]):
 AnyFace = Face[Any]
 
 
-def check_site(sec_fetch_site: str) -> None:
-    """Raises CrossSiteError where a browser says that a page of another site sent the request (Fetch Metadata)."""
-    if sec_fetch_site in {"cross-site", "same-site"}:
-        raise CrossSiteError(f"expected a request of this site, got one that is {sec_fetch_site}")
+def check_site(headers: Headers) -> None:
+    """Refuse what a page of another site has a browser send (Fetch Metadata; RFC 6454, Origin).
+
+    Raises:
+        CrossSiteError: the browser says so, or names another origin than the host that is called.
+    """
+    site = headers.get(b"sec-fetch-site", b"").decode("latin-1")
+    if site in {"cross-site", "same-site"}:
+        raise CrossSiteError(f"expected a request of this site, got one that is {site}")
+    origin = headers.get(b"origin")
+    if origin is not None and origin.partition(b"://")[2] != headers.get(b"host"):
+        raise CrossSiteError(f"expected a request of this site, got one of {shown(origin.decode('latin-1'))!r}")

@@ -49,7 +49,8 @@ def loads(body: bytes) -> Any:
     try:
         return orjson.loads(body)
     except ValueError as error:
-        raise MalformedBodyError(f"expected JSON, got a body that is none: {error}") from error
+        hint = "; NaN and Infinity are no JSON" if b"NaN" in body or b"Infinity" in body else ""
+        raise MalformedBodyError(f"expected JSON, got a body that is none: {error}{hint}") from error
 
 
 def parse(body: bytes) -> Any:

@@ -45,9 +45,9 @@ def install(settings: Settings) -> None:
     formatter: logging.Formatter = TextFormatter()
     if settings.log_format == "json":
         formatter = OrjsonFormatter(
-            "%(asctime)s %(levelname)s %(name)s %(message)s",
-            rename_fields={"asctime": "time", "levelname": "level", "name": "logger", "message": "event"},
-            datefmt="%Y-%m-%dT%H:%M:%S%z",
+            "%(levelname)s %(name)s %(process)d %(message)s",
+            rename_fields={"levelname": "level", "name": "logger", "process": "pid", "message": "event"},
+            timestamp="time",
             reserved_attrs=sorted(ORDINARY),
         )
     handler = logging.StreamHandler()

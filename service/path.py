@@ -18,6 +18,7 @@ from service.engine import Engine, Reservation
 from service.errors import (
     DeadlineError,
     MalformedBodyError,
+    OverloadedError,
     ServiceError,
     SlowBodyError,
     TooLargeError,
@@ -35,6 +36,7 @@ from service.settings import Settings
 from service.timing import Timing
 from service.tracing import Tracing
 
+DRAINED = "graceful shutdown exceeded"  # as uvicorn says when it cancels what has not ended in time
 LARGE_ARRAYS = 100_000  # values of a request, before or after computing, whose memory is counted
 LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
 TIMING_ASKED = b"x-server-timing"
@@ -76,9 +78,14 @@ class PredictionPath:
         try:
             reply = await self._answer(face, progress, dict(scope["headers"]), receive, reservation, request_id)
         except (asyncio.CancelledError, TimeoutError) as error:
-            if isinstance(error, asyncio.CancelledError) and not self._deadlines.missed(task):
+            if isinstance(error, TimeoutError) or self._deadlines.missed(task):
+                reply = problems.reply(scope["path"], request_id, progress.too_late())
+            elif DRAINED in str(error):
+                task.uncancel()
+                stopping = OverloadedError("expected a service that goes on, got one whose time to stop is over")
+                reply = problems.reply(scope["path"], request_id, stopping)
+            else:
                 raise
-            reply = problems.reply(scope["path"], request_id, progress.too_late())
         except ServiceError as error:
             reply = problems.reply(scope["path"], request_id, error)
         except Exception as error:  # noqa: BLE001  (the caller gets an answer, the log the place)
@@ -103,7 +110,7 @@ class PredictionPath:
         reservation.begin()
         model = self._repository.get(progress.name, progress.version)
         progress.labels = (*model.labels, "")
-        check_site(headers.get(b"sec-fetch-site", b"").decode("latin-1"))
+        check_site(headers)
         _check_media_type(headers.get(b"content-type", b""), face.media_types)
         body = await self._receive(headers, receive, reservation)
         progress.received = True

@@ -189,6 +189,9 @@ class Repository:
             for name in sorted({*on_disk, *self._served, *(name for name, _ in self._refused)}):
                 if name not in self._unloaded:
                     self._follow(name, anew=False)
+            for name, wanted in self._settings.pins().items():
+                if name not in self._served and name not in self._unloaded:
+                    log.warning("model %s is pinned to %s, and no such version of it can be served", name, wanted)
             if not self._served:
                 log.warning("no <model>/<version>/ to serve in the repository: not ready")
 

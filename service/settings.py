@@ -116,8 +116,11 @@ class Settings(BaseSettings):
 
     def policy(self, model: str) -> str:
         """Which versions of a model are served."""
-        pins = dict(pin.split("=", 1) for pin in self.pin.split(",") if pin)
-        return pins.get(model, self.versions)
+        return self.pins().get(model, self.versions)
+
+    def pins(self) -> dict[str, str]:
+        """Which versions are served of the models that have a rule of their own."""
+        return dict(pin.split("=", 1) for pin in self.pin.split(",") if pin)
 
     def export(self) -> None:
         """Put every setting into the environment: how a worker process, which is started anew, gets to know them."""

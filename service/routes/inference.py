@@ -61,7 +61,7 @@ async def model_ready(name: str, repository: RepositoryDep, version: VersionDep)
     return {"name": name, "version": str(served.manifest.version), "ready": True}
 
 
-STATUSES = (400, 404, 408, 413, 415, 422, 503, 504)
+STATUSES = (400, 403, 404, 408, 413, 415, 422, 503, 504)
 BODY = described(InferenceRequest, "application/octet-stream")
 ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}

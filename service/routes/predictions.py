@@ -11,7 +11,7 @@ from service.v1.schemas import PredictRequest, PredictResponse
 
 router = APIRouter(prefix="/v1/models", tags=["Predictions"])
 
-STATUSES = (400, 404, 408, 413, 415, 422, 503, 504)
+STATUSES = (400, 403, 404, 408, 413, 415, 422, 503, 504)
 BODY = described(
     PredictRequest,
     examples={

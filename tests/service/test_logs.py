@@ -97,12 +97,12 @@ def test_the_start_is_told_as_json(repository: Path, lines: Lines) -> None:
     found = lines.json()
     assert 6 == len(found)
     for event in found:
-        assert {"time", "level", "logger", "event"} <= event.keys()
+        assert {"time", "level", "logger", "event", "pid"} <= event.keys()
         assert datetime.fromisoformat(event["time"]).tzinfo
         assert "INFO" == event["level"]
     (served,) = [event for event in found if (event.get("model"), event.get("version")) == (CLASSES, 1)]
     assert ("service.repository", 64) == (served["logger"], len(served["digest"]))
-    assert {"time", "level", "logger", "event", "model", "version", "digest"} == served.keys()
+    assert {"time", "level", "logger", "event", "pid", "model", "version", "digest"} == served.keys()
 
 
 @pytest.mark.parametrize(("which", "expected"), [("all", [200, 404, 422, 200]), ("failed", [404, 422]), ("none", [])])
@@ -117,9 +117,18 @@ def test_requests_are_logged_as_wanted(repository: Path, lines: Lines, which: st
     assert expected == [event["status"] for event in found]
     for event in found:
         assert ("INFO", "service.requests", "request") == (event["level"], event["logger"], event["event"])
-        assert {"time", "level", "logger", "event", "request_id", "method", "path", "status", "milliseconds"} == set(
-            event
-        )
+        assert {
+            "time",
+            "level",
+            "logger",
+            "event",
+            "pid",
+            "request_id",
+            "method",
+            "path",
+            "status",
+            "milliseconds",
+        } == set(event)
         assert 0 < event["milliseconds"] < 10_000
 
 

@@ -27,6 +27,15 @@ def test_pages_of_other_sites_are_refused(client: TestClient, site: str) -> None
     assert 200 == ask(client, "GET", f"/v2/models/{CLASSES}/ready").status
 
 
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://testserver.evil.example"])
+def test_another_origin_is_refused(client: TestClient, origin: str) -> None:
+    """Browsers that tell no more than the page's origin are held to that; the own origin is welcome."""
+    assert_problem(ask(client, "POST", PREDICT, ROW, headers={"origin": origin}), 403, "cross-site", origin)
+    unload = f"/v2/repository/models/{CLASSES}/unload"
+    assert_oip_error(ask(client, "POST", unload, {}, headers={"origin": origin}), 403, origin)
+    assert 200 == ask(client, "POST", PREDICT, ROW, headers={"origin": "http://testserver"}).status
+
+
 @pytest.mark.parametrize("site", ["same-origin", "none"])
 def test_the_own_pages_are_served(client: TestClient, site: str) -> None:
     """What the pages at /docs send, and what a person asks for, is answered."""
