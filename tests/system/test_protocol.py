@@ -388,6 +388,7 @@ def test_an_answer_that_nobody_reads_does_not_stay(strict: Server) -> None:
         with contextlib.suppress(OSError):
             for _ in range(40):  # each answer has about 200 kB
                 caller.sendall(request)
+        until(lambda: port in connections(strict))  # it may not have been accepted yet
         until(lambda: port not in connections(strict))
     assert 0.8 * SECONDS < time.monotonic() - begin < PATIENCE
     assert_serves(strict)
