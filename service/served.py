@@ -80,7 +80,11 @@ class ServedModel:
 
     def of_plan(self, plan: Plan) -> Selection:
         """Every output of a plan."""
-        return self.select(tuple(output.name for output in plan_outputs(self.outputs, plan)))
+        return self._of_plan[plan]
+
+    @cached_property
+    def _of_plan(self) -> dict[Plan, Selection]:
+        return {plan: self.select(tuple(output.name for output in plan_outputs(self.outputs, plan))) for plan in PLANS}
 
     def select(self, names: tuple[str, ...]) -> Selection:
         """Outputs by their names, all of which must exist, and the cheapest plan that computes them."""
