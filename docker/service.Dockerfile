@@ -1,7 +1,7 @@
 # The service: predictions with their sensitivity, on the CPU. It holds no torch and no build tools.
 #
 #   docker build -f docker/service.Dockerfile -t chainzrule-service .
-#   docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/bundles:/bundles:ro" chainzrule-service
+#   docker run --rm -p 127.0.0.1:8080:8080 -v "$PWD/bundles:/bundles:ro" -v chainzrule-trail:/trail chainzrule-service
 #
 # Settings are variables CHAINZRULE_…, or arguments after the image's name; `chainzrule-service --help` lists them.
 
@@ -21,7 +21,8 @@ WORKDIR /source
 COPY pyproject.toml constraints.txt ./
 RUN python -m venv --without-pip /opt/chainzrule \
     && python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
-            print(*project["dependencies"], sep="\n")' > dependencies.txt \
+            print(*project["dependencies"], *project["optional-dependencies"]["postgresql"], sep="\n")' \
+        > dependencies.txt \
     && python -m pip --python /opt/chainzrule install --requirement dependencies.txt
 
 # ONNX Runtime's CUDA provider is most of its wheel, and loads only beside CUDA's libraries, which this image does not
@@ -42,7 +43,8 @@ FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 chainzrule \
     && useradd --no-log-init --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
         --shell /usr/sbin/nologin chainzrule \
-    && install --directory --owner=10001 --group=10001 /bundles
+    && install --directory --owner=10001 --group=10001 /bundles \
+    && install --directory --owner=10001 --group=10001 --mode=0700 /trail
 
 COPY --from=builder /opt/chainzrule /opt/chainzrule
 
@@ -55,7 +57,8 @@ ENV PATH=/opt/chainzrule/bin:$PATH \
     CHAINZRULE_HOST=0.0.0.0 \
     CHAINZRULE_PORT=8080 \
     CHAINZRULE_LOG_FORMAT=json \
-    CHAINZRULE_REPOSITORY=/bundles
+    CHAINZRULE_REPOSITORY=/bundles \
+    CHAINZRULE_TRAIL=/trail
 
 USER 10001:10001
 WORKDIR /

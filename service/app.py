@@ -15,7 +15,9 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from service import logs, problems
+from service.audit.jobs import Jobs
 from service.cpus import available_cpus
+from service.drift_watch import DriftWatch
 from service.engine import Engine
 from service.front import Front
 from service.metrics import Metrics
@@ -23,12 +25,14 @@ from service.oip.schemas import IndexRequest, InferenceRequest, LoadRequest
 from service.path import PredictionPath
 from service.problems import Problem
 from service.protocol import BoundedProtocol
+from service.readiness import Readiness
 from service.repository import Repository
-from service.routes import health, inference, metrics, models, predictions, repository, statistics
+from service.routes import audits, health, inference, metrics, models, predictions, repository, statistics
 from service.routes import problems as problem_pages
 from service.runtime import Runtime
 from service.settings import Settings, worker_folder
 from service.tracing import Tracing
+from service.trail.trail import Trail, no_trail
 from service.v1.schemas import PredictRequest
 from service.version import VERSION
 from service.workers import Control, end_with_parent
@@ -74,7 +78,19 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
     served = Repository(settings, runtime, counted.watch)
     engine = Engine(settings, counted)
     control = Control(served, engine.load, folder)
-    path = PredictionPath(settings, engine, served, counted, tracing)
+    trail = (
+        None
+        if settings.durability == "off"
+        else Trail(settings, runtime.execution, counted.trail, lambda: engine.admission.requests)
+    )
+    path = PredictionPath(settings, engine, served, counted, trail, tracing)
+    drift = DriftWatch(settings, engine, served, counted)
+    readiness = Readiness()
+    readiness.add("models", served.check)
+    readiness.add("drift", drift.check)
+    readiness.add("trail", no_trail if trail is None else trail.readiness)
+
+    jobs = Jobs(settings, runtime.execution, audits.describe)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -87,9 +103,17 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
             f": {execution.reason}" if execution.reason else "",
         )
         async with control.listening():
+            if trail is not None:
+                await trail.open()
+            await jobs.aside(jobs.open)
             await engine.load(served.refresh)
             ready()
-            tasks = [asyncio.create_task(_poll(settings.poll_seconds, engine, served))]
+            tasks = [
+                asyncio.create_task(_poll(settings.poll_seconds, engine, served)),
+                asyncio.create_task(drift.run()),
+            ]
+            if trail is not None:
+                tasks.append(asyncio.create_task(trail.remove_old()))
             if counted.shared:
                 tasks.append(asyncio.create_task(_report(engine, counted)))
             yield
@@ -97,6 +121,9 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        jobs.close()
+        if trail is not None:
+            await trail.close()
         engine.close()
         if tracing is not None:
             tracing.close()
@@ -121,6 +148,10 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
     app.state.metrics = counted
     app.state.control = control
     app.state.path = path
+    app.state.drift = drift
+    app.state.trail = trail
+    app.state.readiness = readiness
+    app.state.audits = jobs
     stack = app.build_middleware_stack
 
     def build_middleware_stack() -> ASGIApp:
@@ -129,7 +160,7 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
     problems.install(app)
-    for module in (predictions, models, health, statistics, inference, repository, metrics, problem_pages):
+    for module in (predictions, audits, models, health, statistics, inference, repository, metrics, problem_pages):
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     _declare(app, UNDECLARED)

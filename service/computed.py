@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.sensitivity import Judge, Judgement, overflowed
+from service.sensitivity import Judge, Judgement, overflowed, verdicts
 
 FEATURES_AT_MOST = 10  # that are named of a row
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -22,6 +22,8 @@ class Computed:
         self.x = x
         self.outputs = outputs
         self.judge = judge
+        self.record: Any = None
+        """What the trail writes of the rows, once it has made it; the trail's own."""
 
     @cached_property
     def overflowed(self) -> NDArray[np.bool_] | None:
@@ -62,6 +64,20 @@ class Rows:
     def __init__(self, pieces: list[tuple[Computed, int, int]]) -> None:
         """Each piece: a batch, and where the rows begin and end in it."""
         self._pieces = pieces
+        self._verdicts: NDArray[np.int8] | None = None
+
+    def __len__(self) -> int:
+        return sum(stop - start for _, start, stop in self._pieces)
+
+    @property
+    def judge(self) -> Judge:
+        """By which they are judged, unless the request has thresholds of its own."""
+        return self._pieces[0][0].judge
+
+    @property
+    def pieces(self) -> list[tuple[Computed, int, int]]:
+        """Each batch, and where the rows begin and end in it."""
+        return self._pieces
 
     def gather(self, of: Callable[[Computed], NDArray[Scalar]]) -> NDArray[Scalar]:
         """An array that each batch has with one element a row, for the rows of this request only."""
@@ -104,3 +120,17 @@ class Rows:
     def judged(self, of: Callable[[Judgement], NDArray[Scalar]]) -> NDArray[Scalar]:
         """One figure of the judgement; only where the plan computes sensitivities."""
         return self.gather(lambda computed: of(computed.judgement))
+
+    def rejudge(self, elevated: float, critical: float) -> None:
+        """Let other gradient norms be those above which a row of this request is elevated or critical.
+
+        The batch's own judgement stays as it is; what does not hang on the thresholds is taken from it.
+        """
+        norms, out_of_range = self.output("gradient_norm"), self.judged(lambda judgement: judgement.out_of_range)
+        self._verdicts = verdicts(norms, out_of_range, elevated, critical)
+
+    def verdicts(self) -> NDArray[np.int8]:
+        """Of each row its place in VERDICTS, by the thresholds of this request."""
+        if self._verdicts is not None:
+            return self._verdicts
+        return self.judged(lambda judgement: judgement.verdict)

@@ -4,9 +4,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service.audit.jobs import Jobs
+from service.drift_watch import DriftWatch
 from service.engine import Engine
 from service.metrics import Metrics
 from service.path import PredictionPath
+from service.readiness import Readiness
 from service.repository import Repository
 from service.runtime import Runtime
 from service.settings import Settings
@@ -43,6 +46,21 @@ async def _control(request: Request) -> Control:
     return control
 
 
+async def _drift(request: Request) -> DriftWatch:
+    drift: DriftWatch = request.app.state.drift
+    return drift
+
+
+async def _readiness(request: Request) -> Readiness:
+    readiness: Readiness = request.app.state.readiness
+    return readiness
+
+
+async def _audits(request: Request) -> Jobs:
+    audits: Jobs = request.app.state.audits
+    return audits
+
+
 async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
@@ -63,4 +81,7 @@ EngineDep = Annotated[Engine, Depends(_engine)]
 MetricsDep = Annotated[Metrics, Depends(_metrics)]
 PathDep = Annotated[PredictionPath, Depends(_path)]
 ControlDep = Annotated[Control, Depends(_control)]
+DriftDep = Annotated[DriftWatch, Depends(_drift)]
+ReadinessDep = Annotated[Readiness, Depends(_readiness)]
+AuditsDep = Annotated[Jobs, Depends(_audits)]
 SettingsDep = Annotated[Settings, Depends(_settings)]

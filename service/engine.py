@@ -33,6 +33,11 @@ class Admission:
         self._bytes = 0
         self._gauge = metrics.requests_under_way
 
+    @property
+    def requests(self) -> int:
+        """How many are under way."""
+        return self._requests
+
     def enter(self) -> None:
         """Count a request in; raises OverloadedError where there is no room for it."""
         if self._requests >= self._max_requests:

@@ -67,6 +67,22 @@ class OverloadedError(ServiceError):
     """More is under way or waiting than the settings allow: to be tried again later."""
 
 
+class TrailError(ServiceError):
+    """The audit trail cannot be written or read now."""
+
+
+class RecordNotFoundError(ServiceError):
+    """The trail has no such record."""
+
+
+class UnknownAuditError(ServiceError):
+    """There is no such audit."""
+
+
+class AuditFolderError(ServiceError):
+    """The folder of audits cannot be written or read now."""
+
+
 class SlowBodyError(ServiceError):
     """A body did not arrive within the time that a request has."""
 
@@ -77,6 +93,15 @@ class DeadlineError(ServiceError):
 
 class NonFiniteOutputError(ServiceError):
     """The model computed NaN or infinity for a row: its input lies where the network overflows."""
+
+
+class CriticalInputError(ServiceError):
+    """A request is refused for its critical rows, as the policy that holds for it demands."""
+
+    def __init__(self, message: str, faults: tuple[Fault, ...] = ()) -> None:
+        """`faults` lists the first critical rows."""
+        super().__init__(message)
+        self.faults = faults
 
 
 class LoadError(ServiceError):

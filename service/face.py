@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from model.outputs import Plan
 from service.computed import Rows
 from service.errors import CrossSiteError, shown
+from service.policy import Decision, Policy
 from service.served import ServedModel
+from service.trail.chain import Receipt
 
 Headers = Mapping[bytes, bytes]
 """Of a request, names in lower case."""
@@ -30,6 +32,8 @@ class Asked(Generic[Details]):
     """What the face needs to write the answer."""
     seconds: float | None = None
     """How long it may take, where the caller said so."""
+    policy: Policy | None = None
+    """What becomes of critical rows; None: every row is delivered, and judged by the deployment's thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Answer:
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
+    text: int
+    """How many bytes of the body are JSON; binary tensors follow."""
 
 
 class Face(Protocol[Details]):
@@ -53,6 +59,11 @@ class Face(Protocol[Details]):
     values_at_once: int
     """Answers of at most so many values are written on the event loop: about a millisecond's worth."""
 
+    withholds: bool
+    """Whether an answer can leave out the prediction of a row; else the request is refused."""
+    rows_at: str
+    """JSON pointer of the rows in a body."""
+
     def decode(self, model: ServedModel, body: bytes, headers: Headers, /, *, quick: bool) -> Asked[Details] | None:
         """Read a request; None where that would take long, and it was to be `quick`.
 
@@ -61,8 +72,13 @@ class Face(Protocol[Details]):
             InvalidInputError: it is not what the call or the model takes.
         """
 
-    def encode(self, model: ServedModel, asked: Asked[Details], rows: Rows, request_id: str, /) -> Answer:
-        """Write an answer; raises NonFiniteOutputError."""
+    def encode(
+        self, model: ServedModel, asked: Asked[Details], rows: Rows, decision: Decision | None, request_id: str, /
+    ) -> Answer:
+        """Write an answer; raises NonFiniteOutputError. What is withheld by the decision does not stand in it."""
+
+    def receipt(self, answer: Answer, receipt: Receipt, /) -> Answer:
+        """Write into an answer where its records are."""
 
 
 AnyFace = Face[Any]

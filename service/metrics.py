@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +24,13 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from service.batching import Batch, Share
 from service.computed import Computed
+from service.drift_metrics import DriftMetrics
+from service.policy import Decision
 from service.runtime import Execution
-from service.sensitivity import VERDICTS
+from service.sensitivity import VERDICTS, Judge
 from service.timing import Timing
+from service.trail.metrics import TrailMetrics
+from service.window import Window
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -73,33 +78,6 @@ class BulkHistogram(Histogram):
         for place in np.flatnonzero(counts).tolist():
             self._buckets[place].inc(float(counts[place]))
         self._sum.inc(float(values.sum(dtype=np.float64)))
-
-
-class Window:
-    """The gradient norms of the latest rows, in a ring."""
-
-    def __init__(self, rows: int) -> None:
-        """A window of so many rows at most."""
-        self._ring = np.empty(rows, np.float32)
-        self._seen = 0
-
-    def add(self, norms: NDArray[np.float32]) -> None:
-        """Take in more rows; the oldest leave."""
-        norms = norms[-len(self._ring) :]
-        places = (self._seen + np.arange(len(norms))) % len(self._ring)
-        self._ring[places] = norms
-        self._seen += len(norms)
-
-    def statistics(self) -> dict[str, float]:
-        """Rows, mean, p50, p95, p99, maximum and τ = p99 / mean; nothing where there is no row."""
-        norms = self._ring[: min(self._seen, len(self._ring))].astype(np.float64)
-        if not len(norms):
-            return {}
-        mean = norms.mean()
-        p50, p95, p99 = np.quantile(norms, (0.5, 0.95, 0.99)).tolist()
-        figures = {"mean": float(mean), "p50": p50, "p95": p95, "p99": p99, "maximum": float(norms.max())}
-        tail = {"tail_ratio": p99 / float(mean)} if mean > 0 else {}
-        return {"rows": float(len(norms)), **figures, **tail}
 
 
 class PlanMetrics:
@@ -161,7 +139,9 @@ class ModelMetrics:
         self._norms = metrics.gradient_norm.labels(model, version)
         self._verdicts = [metrics.verdicts.labels(model, version, verdict.value) for verdict in VERDICTS]
         self._overflowed = metrics.overflowed_rows.labels(model, version)
-        self._window = Window(window_rows)
+        self._window_rows = window_rows
+        self._windows: WeakKeyDictionary[Judge, Window] = WeakKeyDictionary()  # a new bundle begins with no rows
+        self._latest: Window | None = None
         self._gauge = metrics.window
         self._labels = (model, version)
         self._pending: list[Computed] = []
@@ -180,20 +160,30 @@ class ModelMetrics:
             self._count(Computed.together([computed for computed in pending if computed.judge is judge]))
 
     def _count(self, computed: Computed) -> None:
-        norms, verdicts = computed.outputs["gradient_norm"], computed.judgement.verdict
+        norms, judgement = computed.outputs["gradient_norm"], computed.judgement
+        verdicts, out_of_range = judgement.verdict, judgement.out_of_range
         if computed.overflowed is not None:
             self._overflowed.inc(int(computed.overflowed.sum()))
-            norms, verdicts = norms[~computed.overflowed], verdicts[~computed.overflowed]
+            good = ~computed.overflowed
+            norms, verdicts, out_of_range = norms[good], verdicts[good], out_of_range[good]
         self._norms.observe_all(norms)
         for count, counter in zip(np.bincount(verdicts, minlength=len(VERDICTS)).tolist(), self._verdicts, strict=True):
             if count:
                 counter.inc(count)
-        self._window.add(norms)
+        window = self._windows.get(computed.judge)
+        if window is None:
+            window = self._windows[computed.judge] = self._latest = Window(self._window_rows)
+        window.add(norms, verdicts, out_of_range)
+
+    def window_of(self, judge: Judge) -> Window | None:
+        """The latest rows of the bundle that has this judge; None where it has had none."""
+        return self._windows.get(judge)
 
     def set_gauges(self) -> None:
-        """Set the gauges of the window."""
-        for statistic, value in self._window.statistics().items():
-            self._gauge.labels(*self._labels, statistic).set(value)
+        """Set the gauges of the window of the bundle that came last."""
+        if self._latest is not None:
+            for statistic, value in self._latest.statistics().items():
+                self._gauge.labels(*self._labels, statistic).set(value)
 
 
 class Metrics:
@@ -266,6 +256,18 @@ class Metrics:
         self.overflowed_rows = Counter(
             "chainzrule_overflowed_rows", "Rows on which the model overflowed.", MODEL, registry=self._registry
         )
+        self.withheld_rows = Counter(
+            "chainzrule_withheld_rows",
+            "Critical rows whose prediction was withheld.",
+            MODEL,
+            registry=self._registry,
+        )
+        self.rejected_rows = Counter(
+            "chainzrule_rejected_rows",
+            "Rows of requests that were refused for a critical row.",
+            MODEL,
+            registry=self._registry,
+        )
         self.window = Gauge(
             "chainzrule_gradient_norm_window",
             "Gradient norms of the latest rows of a process: rows, mean, p50, p95, p99, maximum, tail_ratio.",
@@ -273,6 +275,8 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="liveall",
         )
+        self.drift = DriftMetrics(self._registry, shared=shared)
+        self.trail = TrailMetrics(self._registry)
         self.last_inference = Gauge(
             "chainzrule_last_inference_timestamp_seconds",
             "When the model was last computed.",
@@ -323,6 +327,11 @@ class Metrics:
             self._models[key] = ModelMetrics(self, model, version, self._window_rows)
         return self._models[key]
 
+    def window_of(self, model: str, version: str, judge: Judge) -> Window | None:
+        """The latest rows of one bundle of a model version; None where it has had none."""
+        counted = self._models.get((model, version))
+        return None if counted is None else counted.window_of(judge)
+
     def of_plan(self, model: str, version: str, plan: str) -> PlanMetrics:
         """What is counted of a plan."""
         key = (model, version, plan)
@@ -349,6 +358,14 @@ class Metrics:
             self.of_plan(*labels).answered(seconds, timing)
         else:
             self.failed_seconds.labels(labels[0], labels[1]).inc(seconds)
+
+    def decided(self, labels: tuple[str, str], decision: Decision) -> None:
+        """Count the rows of a request, of a model and version, that were withheld or rejected."""
+        withheld = len(decision.withheld())
+        if withheld:
+            self.withheld_rows.labels(*labels).inc(withheld)
+        if decision.rejected:
+            self.rejected_rows.labels(*labels).inc(decision.rejected)
 
     @cached_property
     def _exposed(self) -> CollectorRegistry:

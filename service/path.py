@@ -5,6 +5,7 @@ written beside the event loop.
 """
 
 import asyncio
+import contextlib
 import time
 from functools import partial
 from http import HTTPStatus
@@ -13,15 +14,18 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from service import compression, problems
+from service.computed import Rows
 from service.deadlines import Deadlines
 from service.engine import Engine, Reservation
 from service.errors import (
+    CriticalInputError,
     DeadlineError,
     MalformedBodyError,
     OverloadedError,
     ServiceError,
     SlowBodyError,
     TooLargeError,
+    TrailError,
     UnsupportedMediaTypeError,
     shown,
 )
@@ -29,16 +33,22 @@ from service.face import AnyFace, Asked, Headers, check_site
 from service.json import REUSED_UP_TO
 from service.metrics import Metrics
 from service.numbers import length
+from service.policy import Decision, Policy, check, decide
 from service.problems import REQUEST_ID_HEADER, Reply
 from service.repository import Repository
 from service.served import ServedModel
 from service.settings import Settings
 from service.timing import Timing
 from service.tracing import Tracing
+from service.trail.chain import Receipt
+from service.trail.trail import Trail
 
 DRAINED = "graceful shutdown exceeded"  # as uvicorn says when it cancels what has not ended in time
 LARGE_ARRAYS = 100_000  # values of a request, before or after computing, whose memory is counted
 LARGE_BODY = 256 * 1024  # bytes: of an answer whose memory is counted until it has been read
+DECIDED_AT_ONCE = 50_000  # values of a request; to judge its rows takes half a millisecond at most
+REFUSED = problems.TYPES[CriticalInputError].status
+TRAIL_PROBLEM = problems.TYPES[TrailError].slug
 TIMING_ASKED = b"x-server-timing"
 
 
@@ -46,13 +56,21 @@ class PredictionPath:
     """Answers prediction requests."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, repository: Repository, metrics: Metrics, tracing: Tracing | None
+        self,
+        settings: Settings,
+        engine: Engine,
+        repository: Repository,
+        metrics: Metrics,
+        trail: Trail | None,
+        tracing: Tracing | None,
     ) -> None:
-        """Take what requests go through."""
+        """Take what requests go through; without a trail, nothing is recorded."""
         self._settings = settings
         self._engine = engine
         self._repository = repository
         self._metrics = metrics
+        self._trail = trail
+        self._caller_header = settings.caller_header.lower().encode()
         self._tracing = tracing
         self._deadlines = Deadlines(settings.request_seconds)
 
@@ -61,14 +79,46 @@ class PredictionPath:
     ) -> int:
         """Answer one request, and return the status. A large answer is counted in until its caller has read it."""
         with Reservation(self._engine.admission) as reservation:
-            reply = await self._reply(face, Progress(name, version), scope, receive, reservation)
+            reply = await self._recorded(face, Progress(name, version), scope, receive, reservation)
             await _send(reply, scope, send, waits=len(reply.body) > LARGE_BODY)
         return reply.status
 
     async def answer(self, face: AnyFace, name: str, version: str | None, scope: Scope, receive: Receive) -> Reply:
         """The answer to one request, for whoever sends it otherwise; raises nothing but what ends the task."""
         with Reservation(self._engine.admission) as reservation:
-            return await self._reply(face, Progress(name, version), scope, receive, reservation)
+            return await self._recorded(face, Progress(name, version), scope, receive, reservation)
+
+    async def _recorded(
+        self, face: AnyFace, progress: "Progress", scope: Scope, receive: Receive, reservation: Reservation
+    ) -> Reply:
+        """The answer; where it is an error, there is a record of it."""
+        if self._trail is not None:
+            progress.caller = self._caller(scope)
+        reply = await self._reply(face, progress, scope, receive, reservation)
+        if self._trail is not None and not progress.recorded:
+            if reply.problem == TRAIL_PROBLEM:
+                self._trail.missed()
+            else:
+                await self._trail.failed(
+                    progress.model,
+                    api=face.api,
+                    caller=progress.caller,
+                    request_id=scope["state"]["request_id"],
+                    begun=progress.begun,
+                    status=reply.status,
+                    problem=reply.problem,
+                )
+        return reply
+
+    def _caller(self, scope: Scope) -> str | None:
+        """Who is told in the records to have called: what a header says, or the address of the connection."""
+        if self._caller_header:
+            for name, value in scope["headers"]:
+                if name == self._caller_header:
+                    return shown(value.decode("latin-1"))
+            return None
+        client = scope.get("client")
+        return None if client is None else client[0]
 
     async def _reply(
         self, face: AnyFace, progress: "Progress", scope: Scope, receive: Receive, reservation: Reservation
@@ -108,7 +158,9 @@ class PredictionPath:
     ) -> Reply:
         timing = progress.timing
         reservation.begin()
-        model = self._repository.get(progress.name, progress.version)
+        model = progress.model = self._repository.get(progress.name, progress.version)
+        if self._trail is not None:
+            self._trail.check()
         progress.labels = (*model.labels, "")
         check_site(headers)
         _check_media_type(headers.get(b"content-type", b""), face.media_types)
@@ -128,26 +180,71 @@ class PredictionPath:
         if asked.seconds is None:
             computed = await self._engine.run(model, asked.plan, asked.x, timing)
         else:
-            async with asyncio.timeout(asked.seconds - (time.perf_counter() - progress.begun)):
+            async with asyncio.timeout(progress.left(asked.seconds)):
                 computed = await self._engine.run(model, asked.plan, asked.x, timing)
-            if time.perf_counter() - progress.begun > asked.seconds:  # computed at once, nothing was waited for
+            if progress.left(asked.seconds) < 0:  # computed at once, nothing was waited for
                 raise TimeoutError
         now = time.perf_counter()
+        decision = None if asked.policy is None else await self._decide(face, asked.policy, computed, asked.x.size)
+        if decision is not None:
+            if decision.rejected:
+                await self._record(face, progress, asked, computed, decision, request_id)
+                self._metrics.decided(model.labels, decision)
+            check(decision, computed, face.rows_at)
         if values > face.values_at_once:
-            answer = await self._engine.aside(face.encode, model, asked, computed, request_id)
+            answer = await self._engine.aside(face.encode, model, asked, computed, decision, request_id)
         else:
-            answer = face.encode(model, asked, computed, request_id)
+            answer = face.encode(model, asked, computed, decision, request_id)
+        timing.encode = time.perf_counter() - now
+        receipt = await self._record(face, progress, asked, computed, decision, request_id)
+        if decision is not None:
+            self._metrics.decided(model.labels, decision)
+        if receipt is not None:
+            answer = face.receipt(answer, receipt)
         reply = Reply(HTTPStatus.OK, [*answer.headers], answer.body)
         if len(answer.body) >= compression.WORTH_IT and b"accept-encoding" in headers:
             reply = await self._compressed(reply, headers[b"accept-encoding"])
         if len(reply.body) > LARGE_BODY:
             reservation.grow(len(reply.body))
-        timing.encode = time.perf_counter() - now
         if TIMING_ASKED in headers:
             reply.headers.append((b"server-timing", timing.header()))
         if self._tracing is not None:
             self._tracing.record(face.route, model.labels, asked.plan, rows, timing)
         return reply
+
+    async def _record(
+        self,
+        face: AnyFace,
+        progress: "Progress",
+        asked: Asked[Any],
+        computed: Rows,
+        decision: Decision | None,
+        request_id: str,
+    ) -> Receipt | None:
+        """Have what was computed written to the trail, before the answer or the refusal leaves; raises TrailError."""
+        if self._trail is None or progress.model is None:
+            return None
+        progress.recorded = True  # also where it is not written in time: then the record says so
+        begun = time.perf_counter()
+        async with contextlib.nullcontext() if asked.seconds is None else asyncio.timeout(progress.left(asked.seconds)):
+            receipt = await self._trail.predicted(
+                progress.model,
+                computed,
+                plan=asked.plan,
+                decision=decision,
+                api=face.api,
+                caller=progress.caller,
+                request_id=request_id,
+                begun=progress.begun,
+                status=HTTPStatus.OK if decision is None or not decision.rejected else REFUSED,
+            )
+        progress.timing.record = time.perf_counter() - begun
+        return receipt
+
+    async def _decide(self, face: AnyFace, policy: Policy, computed: Rows, values: int) -> Decision:
+        """What a policy makes of the rows of a request: at once where that is quick, else beside the event loop."""
+        call = partial(decide, policy, computed, withholds=face.withholds)
+        return call() if values <= DECIDED_AT_ONCE else await self._engine.aside(call)
 
     async def _decode(self, face: AnyFace, model: ServedModel, body: bytes, headers: Headers) -> Asked[Any]:
         """Read a request: at once where that is quickly done, else beside the event loop."""
@@ -201,7 +298,7 @@ class PredictionPath:
 class Progress:
     """How far a request has come, for whoever must tell of its end."""
 
-    __slots__ = ("begun", "labels", "name", "received", "timing", "version")
+    __slots__ = ("begun", "caller", "labels", "model", "name", "received", "recorded", "timing", "version")
 
     def __init__(self, name: str, version: str | None) -> None:
         """It has just begun."""
@@ -212,6 +309,14 @@ class Progress:
         self.received = False
         self.labels = ("", "", "")
         """Model, version and plan as far as they are known: never what a caller made up."""
+        self.model: ServedModel | None = None
+        self.caller: str | None = None
+        self.recorded = False
+        """Whether the rows have gone to the trail."""
+
+    def left(self, seconds: float) -> float:
+        """What is left of a time that began with the request."""
+        return seconds - (time.perf_counter() - self.begun)
 
     def too_late(self) -> ServiceError:
         """The error of a request whose time is over."""

@@ -17,7 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from service.errors import (
+    AuditFolderError,
     ControlError,
+    CriticalInputError,
     CrossSiteError,
     DeadlineError,
     Fault,
@@ -30,6 +32,8 @@ from service.errors import (
     SlowBodyError,
     TooLargeError,
     TooManyRowsError,
+    TrailError,
+    UnknownAuditError,
     UnknownModelError,
     UnsupportedMediaTypeError,
     shown,
@@ -99,12 +103,43 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "The model computed NaN or infinity: the input lies so far out that the network overflows. A model trained "
         "with a bound stays finite much farther out.",
     ),
+    # 422 as for what else is wrong with the content: to send the same again cannot help, while another row would do.
+    CriticalInputError: ProblemType(
+        "critical-input",
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "A row is critical, and the request is refused for it",
+        "The service, or the request itself, asks by on_critical that no prediction be given where a row is critical: "
+        "its gradient norm is above the critical percentile of the calibration set, it is out of range, or the network "
+        "overflows on it. `errors` names the first such rows. Send the other rows without them, or under /v1 use "
+        "on_critical abstain, where that is allowed: it withholds the predictions of critical rows only.",
+    ),
     OverloadedError: ProblemType(
         "overloaded",
         HTTPStatus.SERVICE_UNAVAILABLE,
         "More is asked of the service than it can take up now",
         "Try again after the seconds that Retry-After says. If it lasts: more workers, or a greater max_queue_rows, "
         "max_requests or max_request_bytes.",
+    ),
+    TrailError: ProblemType(
+        "trail-unavailable",
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The audit trail cannot be written or read now",
+        "No prediction leaves without its record (durability commit), so none is made while none can be written: the "
+        "disk is full, or the database is gone, locked or slow. The service tries again by itself; readiness says when "
+        "it works.",
+    ),
+    UnknownAuditError: ProblemType(
+        "unknown-audit",
+        HTTPStatus.NOT_FOUND,
+        "No such audit",
+        "GET /v1/audits lists those that are kept. The latest thousand are, until one is removed.",
+    ),
+    AuditFolderError: ProblemType(
+        "audit-folder",
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "The folder of audits cannot be used now",
+        "An audit keeps its rows in the folder audits of the service's trail while it runs. The disk is full, or the "
+        "folder may not be written. Predictions go on.",
     ),
     SlowBodyError: ProblemType(
         "slow-body",
@@ -223,6 +258,8 @@ class Reply:
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes
+    problem: str = ""
+    """The name of the problem that it tells of; empty where it is a good answer."""
 
 
 def reply(path: str, request_id: str, error: ServiceError) -> Reply:
@@ -230,7 +267,7 @@ def reply(path: str, request_id: str, error: ServiceError) -> Reply:
     kind = TYPES.get(type(error))
     if kind is None:
         return internal_reply(path, request_id, error)
-    headers = {"retry-after": RETRY_AFTER} if isinstance(error, OverloadedError) else {}
+    headers = {"retry-after": RETRY_AFTER} if isinstance(error, OverloadedError | TrailError) else {}
     return _reply(path, request_id, kind, str(error), getattr(error, "faults", ()), headers)
 
 
@@ -260,7 +297,10 @@ def _reply(
             document["errors"] = [{"pointer": fault.where, "detail": fault.message} for fault in faults]
     fields = {"content-type": media_type, **(headers or {})}
     return Reply(
-        kind.status, [(name.encode(), text.encode("latin-1")) for name, text in fields.items()], dumps(document)
+        kind.status,
+        [(name.encode(), text.encode("latin-1")) for name, text in fields.items()],
+        dumps(document),
+        kind.slug,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from model import bundle
 from service.errors import LoadError, StartError, UnknownModelError, shown
+from service.readiness import Check, Status
 from service.runtime import Runtime
 from service.sensitivity import Judge
 from service.served import ServedModel
@@ -95,6 +96,10 @@ class Repository:
     def ready(self) -> bool:
         """Whether there is a model to serve."""
         return bool(self._served)
+
+    def check(self) -> Check:
+        """What readiness says of it: without a model to serve there is nothing to answer with."""
+        return Check(Status.PASS if self.ready else Status.FAIL, {"served": len(self.served())})
 
     def names(self) -> list[str]:
         """The models that are served, in alphabetical order."""
@@ -192,6 +197,9 @@ class Repository:
             for name, wanted in self._settings.pins().items():
                 if name not in self._served and name not in self._unloaded:
                     log.warning("model %s is pinned to %s, and no such version of it can be served", name, wanted)
+            for name, reaction in self._settings.reactions().items():
+                if name not in self._served and name not in self._unloaded:
+                    log.warning("model %s is to %s what is critical, and is not served", name, reaction)
             if not self._served:
                 log.warning("no <model>/<version>/ to serve in the repository: not ready")
 
@@ -303,7 +311,8 @@ class Repository:
                 model = serving
             else:
                 judge = Judge(read.manifest, self._settings.elevated_percentile, self._settings.critical_percentile)
-                model = ServedModel(read, self._runtime, judge, self._settings.max_batch_rows)
+                reaction = self._settings.reaction(name)
+                model = ServedModel(read, self._runtime, judge, self._settings.max_batch_rows, reaction)
         except Exception as error:  # noqa: BLE001  (whatever one bundle does, the others are served)
             self._refuse(name, str(version), Refused(str(error), fingerprint))
             return serving

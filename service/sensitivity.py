@@ -24,6 +24,7 @@ class Verdict(StrEnum):
 
 
 VERDICTS = tuple(Verdict)
+CRITICAL = VERDICTS.index(Verdict.CRITICAL)
 SLACK = 1e-5  # relative; float32 rounds by 6e-8
 
 
@@ -48,6 +49,8 @@ class Judge:
 
     def __init__(self, manifest: Manifest, elevated_percentile: float, critical_percentile: float) -> None:
         """Take the thresholds from the calibration set, at two percentiles of 0 to 100."""
+        self.elevated_percentile = elevated_percentile
+        self.critical_percentile = critical_percentile
         levels, norms = manifest.calibration.curve()
         self._norms, places = np.unique(np.array(norms), return_inverse=True)
         # Of equal norms, the middle of their percentiles.
@@ -65,12 +68,13 @@ class Judge:
         least = self._minimum - margins + SLACK * (np.abs(self._minimum) + margins)
         greatest = self._maximum + margins - SLACK * (np.abs(self._maximum) + margins)
         self._least, self._greatest = least.astype(np.float32), greatest.astype(np.float32)
-        self.elevated = self._norm_at(elevated_percentile)
+        self.elevated = self.norm_at(elevated_percentile)
         """The gradient norm above which a row is elevated."""
-        self.critical = self._norm_at(critical_percentile)
+        self.critical = self.norm_at(critical_percentile)
         """The gradient norm above which a row is critical."""
 
-    def _norm_at(self, percentile: float) -> float:
+    def norm_at(self, percentile: float) -> float:
+        """The gradient norm at a percentile of the calibration set, 0 to 100."""
         return float(np.interp(percentile / 100, self._levels, self._curve))
 
     def judge(self, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]) -> Judgement:
@@ -85,12 +89,10 @@ class Judge:
         if len(outside):
             excess = feature_excess(x[outside], self._minimum, self._maximum, self._scale)
             out_of_range[outside] |= (excess > self._margins).any(axis=1)
-        critical = (norms > self.critical) | out_of_range
-        elevated = norms > self.elevated
         return Judgement(
             percentile=np.interp(norms, self._norms, self._percentiles).round(2),
             out_of_range=out_of_range,
-            verdict=np.where(critical, np.int8(2), elevated.view(np.int8)),
+            verdict=verdicts(norms, out_of_range, self.elevated, self.critical),
             first_order_distance=None
             if margin is None
             else first_order_distance(margin, outputs["margin_gradient_norm"]),
@@ -99,6 +101,20 @@ class Judge:
     def outside(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which features of which rows lie outside the training range, [batch, features]."""
         return (x < self._minimum) | (x > self._maximum)
+
+
+def verdicts(
+    norms: NDArray[np.float32], out_of_range: NDArray[np.bool_], elevated: float, critical: float
+) -> NDArray[np.int8]:
+    """The verdicts on rows, each its place in VERDICTS.
+
+    Args:
+        norms: gradient norms [batch].
+        out_of_range: [batch]; such a row is critical, whatever its norm.
+        elevated: the gradient norm above which a row is elevated.
+        critical: the same for critical.
+    """
+    return np.where((norms > critical) | out_of_range, np.int8(CRITICAL), (norms > elevated).view(np.int8))
 
 
 def overflowed(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:

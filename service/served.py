@@ -14,8 +14,10 @@ from model.graph import subgraph
 from model.outputs import Output, Plan, plan_outputs
 from service.batching import Cost, Lane
 from service.computed import Computed
+from service.policy import Policy
 from service.runtime import Runtime, Session
 from service.sensitivity import Judge
+from service.settings import OnCritical
 
 PLANS = tuple(Plan)
 READY_PLANS = (Plan.PREDICT, Plan.SENSITIVITY)
@@ -43,7 +45,14 @@ class ServedModel:
     the rarer plans are cut when they are first asked for.
     """
 
-    def __init__(self, bundle: Bundle, runtime: Runtime, judge: Judge, max_batch_rows: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        judge: Judge,
+        max_batch_rows: int,
+        on_critical: OnCritical = "report",
+    ) -> None:
         """Make and warm the sessions of the common plans; raises StartError where ONNX Runtime refuses the graph."""
         self._model = bundle.model
         self.manifest = bundle.manifest
@@ -58,6 +67,8 @@ class ServedModel:
         self._sessions: dict[Plan, Session] = {}
         self._costs: dict[Plan, Cost] = {}
         self.judge = judge
+        self.policy = Policy(on_critical, judge.elevated_percentile, judge.critical_percentile)
+        """What becomes of critical rows, unless a request asks for something stricter."""
         self._selections: dict[tuple[str, ...], Selection] = {}
         self.default = self.of_plan(Plan.SENSITIVITY)
         """What is given where nothing is named: the prediction and its sensitivity."""

@@ -12,6 +12,7 @@ class Timing:
     queue: float = 0.0
     inference: float = 0.0
     encode: float = 0.0
+    record: float = 0.0
 
     def stages(self) -> dict[str, float]:
         """Seconds by the name of the stage."""

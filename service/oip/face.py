@@ -17,8 +17,10 @@ from service.json import SLOW_FROM, dumps
 from service.oip import tensors
 from service.oip.schemas import InferenceRequest, RequestOutput
 from service.oip.tensors import BINARY_HEADER, DTYPES, OUTPUT_DATATYPE
+from service.policy import Decision, Policy
 from service.sensitivity import overflowed
 from service.served import Selection, ServedModel
+from service.trail.chain import Receipt
 
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 MICROSECONDS = 1e-6
@@ -42,6 +44,8 @@ class OIPFace:
     media_types = frozenset({"", "application/json", "application/octet-stream"})  # tritonclient declares nothing
 
     values_at_once = 20_000
+    withholds = False
+    rows_at = "/inputs/0/data"
 
     def decode(self, model: ServedModel, body: bytes, headers: Headers, *, quick: bool) -> Asked[Wanted] | None:
         """Read a request; None where that would take long, and it was to be `quick`.
@@ -55,7 +59,8 @@ class OIPFace:
         if tail is not None and not text:
             x = tensors.raw_rows(tail, features)
             selection = model.default
-            return _asked(x, selection, Wanted(None, selection.outputs, (True,) * len(selection.outputs)))
+            wanted = Wanted(None, selection.outputs, (True,) * len(selection.outputs))
+            return _asked(x, selection, wanted, model.policy.of_request())
         document = tensors.plain_document(text)
         if document is None:
             if quick and len(text) >= SLOW_FROM:
@@ -66,11 +71,22 @@ class OIPFace:
         except ValidationError as error:
             raise invalid(error) from error
         selection, binary = _wanted(request, model)
-        timeout = request.parameters.timeout if request.parameters is not None else None
+        parameters = request.parameters
+        timeout = None
+        if parameters is None:
+            policy = model.policy.of_request()
+        else:
+            timeout = parameters.timeout
+            policy = model.policy.of_request(
+                parameters.on_critical,
+                parameters.elevated_percentile,
+                parameters.critical_percentile,
+                where="/parameters",
+            )
         x = tensors.input_rows(request, tail, features)
-        return _asked(x, selection, Wanted(request.id, selection.outputs, binary), timeout)
+        return _asked(x, selection, Wanted(request.id, selection.outputs, binary), policy, timeout)
 
-    def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, _: str) -> Answer:
+    def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, _: Decision | None, __: str) -> Answer:
         """Write an answer; raises NonFiniteOutputError where a wanted output of any row is not finite."""
         wanted = asked.details
         if rows.overflowed():
@@ -95,22 +111,34 @@ class OIPFace:
         document: dict[str, Any] = {
             "model_name": name,
             "model_version": version,
-            "parameters": {"execution_provider": model.provider},
-            "outputs": outputs,
         }
         if wanted.id is not None:
             document["id"] = wanted.id
+        document["outputs"] = outputs
+        document["parameters"] = {"execution_provider": model.provider}  # last: the receipt follows it
         text = dumps(document)
         if not blobs:
-            return Answer(text, JSON_HEADERS)
-        return Answer(
-            b"".join((text, *blobs)),
-            ((b"content-type", b"application/octet-stream"), (BINARY_HEADER, str(len(text)).encode())),
-        )
+            return Answer(text, JSON_HEADERS, len(text))
+        return Answer(b"".join((text, *blobs)), _binary_headers(len(text)), len(text))
+
+    def receipt(self, answer: Answer, receipt: Receipt) -> Answer:
+        """Write into an answer where its records are: as its last parameter, which must be a plain text."""
+        added = b',"audit_receipt":%b' % dumps(receipt.text)
+        body, at = answer.body, answer.text - len("}}")
+        length = answer.text + len(added)
+        headers = answer.headers if len(body) == answer.text else _binary_headers(length)
+        return Answer(b"%b%b%b" % (body[:at], added, body[at:]), headers, length)
 
 
-def _asked(x: NDArray[np.float32], selection: Selection, wanted: Wanted, timeout: int | None = None) -> Asked[Wanted]:
-    return Asked(x, selection.plan, selection.values, wanted, timeout * MICROSECONDS if timeout else None)
+def _binary_headers(length: int) -> tuple[tuple[bytes, bytes], ...]:
+    return (b"content-type", b"application/octet-stream"), (BINARY_HEADER, str(length).encode())
+
+
+def _asked(
+    x: NDArray[np.float32], selection: Selection, wanted: Wanted, policy: Policy | None, timeout: int | None = None
+) -> Asked[Wanted]:
+    plan = selection.plan if policy is None else policy.plan(selection.plan)
+    return Asked(x, plan, selection.values, wanted, timeout * MICROSECONDS if timeout else None, policy)
 
 
 def _wanted(request: InferenceRequest, model: ServedModel) -> tuple[Selection, tuple[bool, ...]]:
@@ -135,6 +163,7 @@ def _wanted(request: InferenceRequest, model: ServedModel) -> tuple[Selection, t
 def _is_binary(k: int, tensor: RequestOutput, default: bool) -> bool:
     if tensor.parameters is None:
         return default
+    tensors.check_no_policy(tensor.parameters, f"outputs[{k}].parameters")
     for parameter in ("classification", "shared_memory_region"):
         if getattr(tensor.parameters, parameter) is not None:
             raise InvalidInputError(f"outputs[{k}].parameters: expected no {parameter}, which this server does not do")

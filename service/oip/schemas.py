@@ -8,7 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
+from service.readiness import Status
+from service.settings import OnCritical, Percentile
+
 Size = Annotated[int, Field(ge=0, strict=True)]
+StrictPercentile = Annotated[Percentile, Field(strict=True)]
 # Each fault in a list would be told by itself: without a bound, a body of faults alone would fill the memory.
 TENSORS_AT_MOST, AXES_AT_MOST = 32, 16
 
@@ -21,6 +25,17 @@ class Parameters(BaseModel):
     binary_data_output: bool | None = Field(None, description="Request: outputs come as binary tensors by default.")
     timeout: Size | None = Field(
         None, description="Request: microseconds that it may take, at most; 0 for no own limit."
+    )
+    on_critical: OnCritical | None = Field(
+        None,
+        description="Request: what becomes of critical rows, where that is stricter than the service has it. Tensors "
+        "cannot leave out a row: abstain refuses the request, as reject does.",
+    )
+    elevated_percentile: StrictPercentile | None = Field(
+        None, description="Request: percentile of the calibration set above which a row is elevated, where lower."
+    )
+    critical_percentile: StrictPercentile | None = Field(
+        None, description="Request: percentile of the calibration set above which a row is critical, where lower."
     )
     binary_data_size: Size | None = Field(None, description="Input: bytes of its binary tensor, after the JSON.")
     binary_data: bool | None = Field(None, description="Output: whether it comes as a binary tensor.")
@@ -117,6 +132,23 @@ class ServerMetadata(BaseModel):
     name: str
     version: str
     extensions: list[str]
+
+
+class ReadyCheck(BaseModel):
+    """What one part of the server says of its state; beside the status whatever else there is to say."""
+
+    model_config = ConfigDict(extra="allow")
+
+    status: Status = Field(description="pass, warn (to be looked at; still ready) or fail (not ready).")
+
+
+class ServerReady(BaseModel):
+    """Whether the server can answer. The protocol knows the status only; the body is an addition."""
+
+    ready: bool
+    details: dict[str, ReadyCheck] = Field(
+        description="By part of the server, as models (how many versions are served) and drift (which have drifted)."
+    )
 
 
 class IndexRequest(BaseModel):

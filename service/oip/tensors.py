@@ -16,7 +16,7 @@ from model.outputs import INPUT
 from service import json
 from service.errors import InvalidInputError, MalformedBodyError, shown
 from service.numbers import FLOAT32_MAX, kind, length, within
-from service.oip.schemas import InferenceRequest, RequestInput
+from service.oip.schemas import InferenceRequest, Parameters, RequestInput
 
 BINARY_HEADER = b"inference-header-content-length"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -28,6 +28,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 FLOATING = ("FP16", "FP32", "FP64")
 OUTPUT_DATATYPE = "FP32"
+POLICY = frozenset({"on_critical", "elevated_percentile", "critical_percentile"})
 
 
 def split(body: bytes, header: bytes | None) -> tuple[bytes, memoryview | None]:
@@ -132,6 +133,8 @@ def input_rows(request: InferenceRequest, tail: memoryview | None, features: int
         )
     if tensor.parameters is not None and tensor.parameters.shared_memory_region is not None:
         raise InvalidInputError("inputs[0].parameters: expected no shared memory, which this server does not read")
+    if tensor.parameters is not None:
+        check_no_policy(tensor.parameters, "inputs[0].parameters")
     size = tensor.parameters.binary_data_size if tensor.parameters is not None else None
     if size is not None:
         return _binary(tensor, size, tail)
@@ -144,6 +147,19 @@ def input_rows(request: InferenceRequest, tail: memoryview | None, features: int
     if isinstance(tensor.data, np.ndarray):
         return _checked(_shaped(tensor.data, tensor.shape), tensor.datatype)
     return _listed(tensor.data, tensor.shape, tensor.datatype)
+
+
+def check_no_policy(parameters: Parameters, where: str) -> None:
+    """Refuse a policy that stands where it would not be heeded: a caller would rely on it.
+
+    Raises:
+        InvalidInputError: `parameters`, of a tensor, have one.
+    """
+    misplaced = parameters.model_fields_set & POLICY
+    if misplaced:
+        raise InvalidInputError(
+            f"{where}: expected no {min(misplaced)}, which belongs to the parameters of the request, not of a tensor"
+        )
 
 
 def _binary(tensor: RequestInput, size: int, tail: memoryview | None) -> NDArray[np.float32]:

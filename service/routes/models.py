@@ -4,15 +4,16 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from service.dependencies import OF_VERSION, EngineDep, RepositoryDep, RuntimeDep, VersionDep
+from service.dependencies import OF_VERSION, DriftDep, EngineDep, RepositoryDep, RuntimeDep, VersionDep
+from service.drift import Drift
 from service.problems import problem_responses
-from service.v1.schemas import ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
+from service.v1.schemas import DriftReport, ExecutionReport, ModelDetail, ModelList, ModelSummary, RefusedBundle
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
 
 
 @router.get("", summary="What is served")
-async def models(repository: RepositoryDep, runtime: RuntimeDep, engine: EngineDep) -> ModelList:
+async def models(repository: RepositoryDep, runtime: RuntimeDep, engine: EngineDep, drift: DriftDep) -> ModelList:
     """Every version of every model, what was refused and why, and what predictions really run on."""
     served = repository.served()
     refused = await engine.aside(repository.refused)
@@ -27,6 +28,10 @@ async def models(repository: RepositoryDep, runtime: RuntimeDep, engine: EngineD
                 digest=model.digest,
                 elevated_above=model.judge.elevated,
                 critical_above=model.judge.critical,
+                elevated_percentile=model.policy.elevated_percentile,
+                critical_percentile=model.policy.critical_percentile,
+                on_critical=model.policy.on_critical,
+                drift=_reported(drift.of(model)),
             )
             for model in served
         ],
@@ -42,7 +47,16 @@ async def models(repository: RepositoryDep, runtime: RuntimeDep, engine: EngineD
     summary="A version with its manifest",
     responses=problem_responses(404, 422),
 )
-async def model(name: str, repository: RepositoryDep, version: VersionDep) -> ModelDetail:
+async def model(name: str, repository: RepositoryDep, version: VersionDep, drift: DriftDep) -> ModelDetail:
     """Features, training, evaluation and calibration of a model; its highest version where none is named."""
     served = repository.get(name, version)
-    return ModelDetail(digest=served.digest, versions=list(repository.versions(name)), manifest=served.manifest)
+    return ModelDetail(
+        digest=served.digest,
+        versions=list(repository.versions(name)),
+        drift=_reported(drift.of(served)),
+        manifest=served.manifest,
+    )
+
+
+def _reported(drift: Drift | None) -> DriftReport | None:
+    return None if drift is None else DriftReport(drifted=drift.drifted, **asdict(drift))

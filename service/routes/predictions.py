@@ -30,6 +30,10 @@ BODY = described(
             "summary": "The prediction alone, without its sensitivity",
             "value": {"instances": [[17.99, 10.38, 122.8]], "sensitivity": False},
         },
+        "abstain": {
+            "summary": "No prediction for a row that is steeper than nine in ten of the calibration rows",
+            "value": {"instances": [[17.99, 10.38, 122.8]], "on_critical": "abstain", "critical_percentile": 90},
+        },
     },
 )
 
@@ -49,5 +53,9 @@ BODY = described(
     responses=problem_responses(*STATUSES),
 )
 async def predict(name: str, request: Request, path: PathDep, version: VersionDep) -> Response:
-    """One prediction a row with its sensitivity at that very row. A row that overflows the model gets an `error`."""
+    """One prediction a row with its sensitivity at that very row. A row that overflows the model gets an `error`.
+
+    Where `on_critical` is abstain, the prediction of a critical row is withheld; where it is reject, the request is
+    refused for it.
+    """
     return respond(await path.answer(V1, name, version, request.scope, request.receive))

@@ -15,8 +15,10 @@ from service.face import Answer, Asked, Headers
 from service.invalid import invalid
 from service.json import SLOW_FROM, dumps
 from service.numbers import narrow
+from service.policy import Decision
 from service.problems import row_problem
 from service.served import ServedModel
+from service.trail.chain import Receipt
 from service.v1.instances import rows_to_array
 from service.v1.predictions import describe
 from service.v1.schemas import PredictRequest
@@ -30,6 +32,7 @@ JSON_HEADERS = ((b"content-type", b"application/json"),)
 class Wanted:
     """What is wanted beside the predictions."""
 
+    sensitivity: bool
     top_features: int
 
 
@@ -41,6 +44,8 @@ class V1Face:
     media_types = frozenset({"application/json"})
 
     values_at_once = 2_000
+    withholds = True
+    rows_at = "/instances"
 
     def decode(self, model: ServedModel, body: bytes, _: Headers, *, quick: bool) -> Asked[Wanted] | None:
         """Read a request; None where that would take long, and it was to be `quick`.
@@ -62,19 +67,27 @@ class V1Face:
             raise invalid(error) from error
         if x is None:
             x = rows_to_array(request.instances, model.manifest)
+        policy = model.policy.of_request(request.on_critical, request.elevated_percentile, request.critical_percentile)
         plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
         values = model.of_plan(Plan.PREDICT if plan is Plan.PREDICT else Plan.SENSITIVITY).values
         values += FEATURE_VALUES * min(request.top_features, len(model.feature_names))
-        return Asked(x, plan, values, Wanted(request.top_features), request.timeout)
+        if policy is not None:
+            plan = policy.plan(plan)
+        return Asked(x, plan, values, Wanted(request.sensitivity, request.top_features), request.timeout, policy)
 
-    def encode(self, model: ServedModel, asked: Asked[Wanted], rows: Rows, request_id: str) -> Answer:
+    def encode(
+        self, model: ServedModel, asked: Asked[Wanted], rows: Rows, decision: Decision | None, request_id: str
+    ) -> Answer:
         """Write an answer; a row that overflowed has an error in place of its prediction."""
-        predictions = describe(model, rows, asked.details.top_features)
+        wanted = asked.details
+        withheld = () if decision is None else decision.withheld()
+        predictions = describe(model, rows, wanted.top_features, sensitivity=wanted.sensitivity, withheld=withheld)
         for row in rows.overflowed():
             error = NonFiniteOutputError(
                 f"/instances/{row}: the model computed NaN or infinity; the input lies where the network overflows"
             )
-            predictions[row] = {"error": row_problem(error, request_id)}
+            abstained = {"abstained": True} if "abstained" in predictions[row] else {}
+            predictions[row] = {**abstained, "error": row_problem(error, request_id)}
         manifest = model.manifest
         document = {
             "model": manifest.name,
@@ -83,7 +96,13 @@ class V1Face:
             "request_id": request_id,
             "predictions": predictions,
         }
-        return Answer(dumps(document), JSON_HEADERS)
+        text = dumps(document)
+        return Answer(text, JSON_HEADERS, len(text))
+
+    def receipt(self, answer: Answer, receipt: Receipt) -> Answer:
+        """Write into an answer where its records are: as its last field."""
+        body = b"%b,%b}" % (answer.body[:-1], dumps({"audit": receipt.document})[1:-1])
+        return Answer(body, answer.headers, len(body))
 
 
 def choose_plan(*, sensitivity: bool, top_features: int) -> Plan:

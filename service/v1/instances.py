@@ -16,13 +16,16 @@ NAMES_AT_MOST = 5
 COMPARED_AT_MOST = 100  # names with one that is not known: to compare it with 800 takes 20 ms
 
 
-def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/instances") -> NDArray[np.float32]:
+def rows_to_array(
+    instances: Sequence[Any], manifest: Manifest, where: str = "/instances", first: int = 0
+) -> NDArray[np.float32]:
     """Convert rows, each a list in the order of the features or an object by their names.
 
     Args:
         instances: rows as decoded from JSON.
         manifest: of the model that takes them.
         where: JSON pointer of the rows, for messages.
+        first: index of the first of them there.
 
     Returns:
         [batch, features], contiguous.
@@ -35,7 +38,7 @@ def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/i
     names = [feature.name for feature in manifest.features]
     faults: list[Fault] = []
     rows: list[Sequence[Any]] = []
-    for number, instance in enumerate(instances):
+    for number, instance in enumerate(instances, first):
         row = _values(instance, names, f"{where}/{number}", faults)
         if row is not None:
             rows.append(row)
@@ -45,7 +48,7 @@ def rows_to_array(instances: Sequence[Any], manifest: Manifest, where: str = "/i
         array = _fast(rows)
         if array is not None:
             return array
-        faults = list(islice(_number_faults(instances, rows, names, where), FAULTS_AT_MOST))
+        faults = list(islice(_number_faults(instances, rows, names, where, first), FAULTS_AT_MOST))
     raise _invalid(faults)
 
 
@@ -85,18 +88,18 @@ def _fast(rows: list[Sequence[Any]]) -> NDArray[np.float32] | None:
 
 
 def _number_faults(
-    instances: Sequence[Any], rows: list[Sequence[Any]], names: list[str], where: str
+    instances: Sequence[Any], rows: list[Sequence[Any]], names: list[str], where: str, first: int
 ) -> Iterator[Fault]:
     """Every value that is no number within float32, row by row."""
-    for number, (instance, row) in enumerate(zip(instances, rows, strict=True)):
+    for number, (instance, row) in enumerate(zip(instances, rows, strict=True), first):
         by_name = isinstance(instance, dict)
         for k, (name, value) in enumerate(zip(names, row, strict=True)):
-            message = _number_fault(value)
+            message = number_fault(value)
             if message:
                 yield Fault(f"{where}{pointer(number, name if by_name else k)}", f"feature {name!r}: {message}")
 
 
-def _number_fault(value: Any) -> str | None:
+def number_fault(value: Any) -> str | None:
     """What is wrong with a value that should be a number within float32; None where nothing is."""
     if type(value) not in {float, int}:
         return f"expected a number, got {kind(value)}"

@@ -1,5 +1,6 @@
 """From what was computed to the answers of `/v1`. Pure: arrays in, JSON-ready objects out."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,18 +13,24 @@ from service.sensitivity import VERDICTS, Judgement, steepest
 from service.served import ServedModel
 
 
-def describe(model: ServedModel, rows: Rows, top_features: int = 0) -> list[dict[str, Any]]:
+def describe(
+    model: ServedModel, rows: Rows, top_features: int = 0, *, sensitivity: bool = True, withheld: Sequence[int] = ()
+) -> list[dict[str, Any]]:
     """Describe every row of a request, as `schemas.Prediction` says.
 
     Args:
         model: that was run.
-        rows: what it computed; sensitivity is described where it was computed.
+        rows: what it computed.
         top_features: how many of the steepest features to name; needs the `gradient` plan.
+        sensitivity: whether to describe it; needs the `sensitivity` plan.
+        withheld: rows whose prediction is not told.
     """
     predictions = _predictions(model.manifest, rows)
-    if "gradient_norm" in rows.outputs:
-        for prediction, sensitivity in zip(predictions, _sensitivities(model, rows), strict=True):
-            prediction["sensitivity"] = sensitivity
+    for row in withheld:
+        predictions[row] = {"abstained": True}
+    if sensitivity:
+        for prediction, described in zip(predictions, _sensitivities(model, rows), strict=True):
+            prediction["sensitivity"] = described
     if top_features:
         for prediction, gradient in zip(predictions, rows.output("gradient"), strict=True):
             prediction["sensitivity"]["top_features"] = _top_features(model.manifest, gradient, top_features)
@@ -53,7 +60,7 @@ def _sensitivities(model: ServedModel, rows: Rows) -> list[dict[str, Any]]:
     columns: dict[str, Any] = {
         "gradient_norm": rows.output("gradient_norm"),
         "percentile": rows.judged(_percentile).tolist(),
-        "verdict": [VERDICTS[place] for place in rows.judged(_verdict).tolist()],
+        "verdict": [VERDICTS[place] for place in rows.verdicts().tolist()],
         "out_of_range": rows.judged(_out_of_range).tolist(),
         "features_out_of_range": [[names[k] for k in features] for features in rows.features_outside()],
         "features_out_of_range_share": rows.output("out_of_range"),
@@ -72,10 +79,6 @@ def _sensitivities(model: ServedModel, rows: Rows) -> list[dict[str, Any]]:
 
 def _percentile(judgement: Judgement) -> NDArray[np.float64]:
     return judgement.percentile
-
-
-def _verdict(judgement: Judgement) -> NDArray[np.int8]:
-    return judgement.verdict
 
 
 def _out_of_range(judgement: Judgement) -> NDArray[np.bool_]:

@@ -1,14 +1,15 @@
 """The bodies of `/v1`, as OpenAPI shows them. Answers are encoded straight from arrays; tests hold them to these."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model.manifest import Manifest
 from model.outputs import Task
+from service.drift import Reason
 from service.problems import Problem
 from service.sensitivity import Verdict
-from service.settings import Device
+from service.settings import Device, OnCritical, Percentile
 
 
 class PredictRequest(BaseModel):
@@ -27,6 +28,20 @@ class PredictRequest(BaseModel):
 
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
         None, description="Seconds that the request may take at most, where that is less than the service allows."
+    )
+
+    on_critical: OnCritical | None = Field(
+        None,
+        description="What becomes of critical rows, where that is stricter than the service has it: report their "
+        "predictions, abstain from them, or reject the request.",
+    )
+    elevated_percentile: Percentile | None = Field(
+        None,
+        description="Percentile of the calibration set above which a row is elevated; at most the service's, and "
+        "critical_percentile.",
+    )
+    critical_percentile: Percentile | None = Field(
+        None, description="Percentile of the calibration set above which a row is critical; at most the service's."
     )
 
     @model_validator(mode="after")
@@ -52,8 +67,9 @@ class Sensitivity(BaseModel):
     )
     percentile: float = Field(description="Where that lies in the calibration set, 0 to 100.")
     verdict: Verdict = Field(
-        description="nominal, elevated (above p95 of the calibration set) or critical (above p99, or out of range). "
-        "It says where the row lies among the calibration rows, and no more."
+        description="nominal, elevated (above p95 of the calibration set) or critical (above p99, or out of range); "
+        "the percentiles are settings, and a request may lower them. It says where the row lies among the calibration "
+        "rows, and no more."
     )
     out_of_range: bool = Field(
         description="The model does not know the place where this row lies: a feature is farther outside the training "
@@ -79,6 +95,11 @@ class Sensitivity(BaseModel):
 class Prediction(BaseModel):
     """What the model says of one row, and how sensitive that is; an error instead where it overflows."""
 
+    abstained: Literal[True] | None = Field(
+        None,
+        description="The row is critical and on_critical is abstain: its prediction is withheld. Of all other fields, "
+        "such a row has sensitivity at most, or an error where the network overflows.",
+    )
     label: str | None = Field(None, description="Classification and ordinal: the most probable class or level.")
     probability: float | None = Field(None, description="Classification and ordinal: its probability.")
     probabilities: dict[str, float] | None = None
@@ -86,6 +107,18 @@ class Prediction(BaseModel):
     value: float | None = Field(None, description="Regression: the value, in the target's units.")
     sensitivity: Sensitivity | None = None
     error: Problem | None = None
+
+
+class AuditReceipt(BaseModel):
+    """Where the records of an answer are, one a row in the order of the rows. To be kept with the answer."""
+
+    writer: int = Field(description="Number of the writer: each process has a chain of its own.")
+    first: int = Field(description="Position of the first row's record in that chain.")
+    last: int = Field(description="Position of the last row's record.")
+    hash: str | None = Field(
+        description="SHA-256 of the chain at the last record: it covers every record up to there. Null where "
+        "durability is background: the records are not written yet."
+    )
 
 
 class PredictResponse(BaseModel):
@@ -96,6 +129,36 @@ class PredictResponse(BaseModel):
     execution_provider: str = Field(description="What it was computed on.", examples=["CPUExecutionProvider"])
     request_id: str
     predictions: list[Prediction]
+    audit: AuditReceipt | None = Field(None, description="Where the records are; absent where durability is off.")
+
+
+class DriftFigures(BaseModel):
+    """How sensitive a model is at a set of rows, one figure a row."""
+
+    rows: int
+    mean: float = Field(description="Of the gradient norm, as the following.")
+    p50: float
+    p95: float
+    p99: float
+    maximum: float
+    tail_ratio: float | None = Field(description="τ = p99 / mean, per row; null where the mean is 0.")
+    critical_share: float = Field(description="Share of the rows that are critical.")
+    out_of_range_share: float = Field(description="Share of the rows that are out of range.")
+
+
+class DriftReport(BaseModel):
+    """The latest rows of a version, in the process that answers, beside its calibration set."""
+
+    drifted: bool
+    reasons: list[Reason] = Field(description="What has drifted; nothing is said of why.")
+    enough_rows: bool = Field(description="Whether there are rows enough to speak of drift: drift_rows.")
+    distance: float = Field(description="Kolmogorov-Smirnov distance of the gradient norms, 0 to 1.")
+    p_value: float = Field(
+        description="That it is so great or greater, were the rows of the calibration set's kind and independent."
+    )
+    critical_p_value: float = Field(description="The same of the number of critical rows.")
+    window: DriftFigures = Field(description="The latest rows, window_rows at most.")
+    calibration: DriftFigures
 
 
 class ModelSummary(BaseModel):
@@ -109,6 +172,10 @@ class ModelSummary(BaseModel):
     digest: str = Field(description="SHA-256 of the bundle's manifest, which holds that of its graph.")
     elevated_above: float = Field(description="Gradient norm above which a row is elevated.")
     critical_above: float = Field(description="Gradient norm above which a row is critical.")
+    elevated_percentile: float = Field(description="Percentile of the calibration set at which elevated_above lies.")
+    critical_percentile: float = Field(description="Percentile of the calibration set at which critical_above lies.")
+    on_critical: OnCritical = Field(description="What becomes of critical rows; a request may only be stricter.")
+    drift: DriftReport | None = Field(description="Of its latest rows; null where it has had none.")
 
 
 class RefusedBundle(BaseModel):
@@ -143,4 +210,5 @@ class ModelDetail(BaseModel):
 
     digest: str
     versions: list[int] = Field(description="Every version of this model that is served.")
+    drift: DriftReport | None = Field(description="Of its latest rows; null where it has had none.")
     manifest: Manifest

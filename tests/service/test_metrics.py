@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from model.outputs import Plan
 from service.computed import Computed
-from service.metrics import NORMS, ROWS, SECONDS, BulkHistogram, Metrics, Window
+from service.metrics import NORMS, ROWS, SECONDS, BulkHistogram, Metrics
 from service.runtime import CPU, Execution
 from service.sensitivity import Judge
 from tests.builders import Values, make_bundle
@@ -291,7 +291,7 @@ def test_the_window_has_the_latest_rows_only(repository: Path, truths: dict[str,
     version = truth.path.name
     x = np.concatenate([truth.rows(60, seed=6, spread=3.0), truth.rows(330, seed=7)])
     norms = truth.run(x)["gradient_norm"]
-    with serve(repository, window_rows=100, max_batch_rows=16) as client:
+    with serve(repository, window_rows=100, drift_rows=100, max_batch_rows=16) as client:
         assert {} == window(scrape(client), CLASSES, version)
         stop = 0
         for count in (1, 39, 60, 30, 250, 7, 3):
@@ -300,28 +300,6 @@ def test_the_window_has_the_latest_rows_only(repository: Path, truths: dict[str,
             expected = statistics(norms[max(0, stop - 100) : stop])
             assert pytest.approx(expected, rel=1e-5) == window(scrape(client), CLASSES, version)
     assert len(x) == stop
-
-
-@pytest.mark.parametrize("sizes", [[1], [99], [100], [101], [250], [60, 60], [99, 1, 1], [30] * 9, [0, 5, 0]])
-def test_a_window_keeps_what_came_last(sizes: list[int]) -> None:
-    """Whatever the sizes in which rows come, greater than the window included."""
-    generator = np.random.default_rng(8)
-    ring = Window(100)
-    seen = np.empty(0, np.float32)
-    assert {} == ring.statistics()
-    for size in sizes:
-        norms = generator.lognormal(size=size).astype(np.float32)
-        ring.add(norms)
-        seen = np.concatenate([seen, norms])[-100:]
-        assert pytest.approx(statistics(seen) if len(seen) else {}, rel=1e-12) == ring.statistics()
-
-
-def test_a_window_of_zeros_has_no_tail_ratio() -> None:
-    """τ is not defined where the mean is zero; the other figures are."""
-    ring = Window(100)
-    ring.add(np.zeros(3, np.float32))
-    zeros = dict.fromkeys(("mean", "p50", "p95", "p99", "maximum"), 0.0)
-    assert {"rows": 3.0, **zeros} == ring.statistics()
 
 
 def test_overflowed_rows_are_counted_apart(repository: Path, truths: dict[str, Truth]) -> None:

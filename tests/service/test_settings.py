@@ -36,6 +36,11 @@ VALUES: dict[str, tuple[str, Any]] = {
     "drain_seconds": ("0.5", 0.5),
     "elevated_percentile": ("90.5", 90.5),
     "critical_percentile": ("99.9", 99.9),
+    "on_critical": ("abstain", "abstain"),
+    "on_critical_of": ("digits=abstain,wine=reject", "digits=abstain,wine=reject"),
+    "drift_distance": ("0.25", 0.25),
+    "drift_rows": ("300", 300),
+    "drift_webhook": ("https://hooks.example/drift", "https://hooks.example/drift"),
     "max_rows": ("7", 7),
     "max_body_bytes": ("1000", 1000),
     "max_answer_values": ("5000", 5000),
@@ -86,6 +91,23 @@ BAD = [
     ("elevated_percentile", "nan"),
     ("critical_percentile", "101"),
     ("critical_percentile", "inf"),
+    ("on_critical", "ignore"),
+    ("on_critical", "Reject"),
+    ("on_critical", ""),
+    ("on_critical_of", "reject"),
+    ("on_critical_of", "wine=ignore"),
+    ("on_critical_of", "wine=reject,"),
+    ("on_critical_of", "../wine=reject"),
+    ("on_critical_of", "wine=reject,wine=report"),
+    ("drift_distance", "0"),
+    ("drift_distance", "1.1"),
+    ("drift_distance", "nan"),
+    ("drift_rows", "0"),
+    ("drift_rows", "10001"),  # more than the window holds
+    ("drift_webhook", "hooks.example"),
+    ("drift_webhook", "ftp://hooks.example"),
+    ("drift_webhook", "http:///drift"),
+    ("drift_webhook", "http://hooks.example:port/"),
     ("max_rows", "0"),
     ("max_body_bytes", "0"),
     ("max_answer_values", "0"),
@@ -176,12 +198,25 @@ def test_a_pin_is_for_one_model(pin: str, expected: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("smaller", "greater"), [("max_rows", "max_queue_rows"), ("max_body_bytes", "max_request_bytes")]
+    ("named", "expected"),
+    [
+        ("", {"wine": "abstain"}),
+        ("wine=report", {"wine": "report", "digits": "abstain", "win": "abstain"}),
+        ("a.b-c_D=reject,wine=abstain", {"a.b-c_D": "reject", "a": "abstain", "wine": "abstain"}),
+    ],
 )
-def test_a_request_must_fit_into_what_all_of_them_may_have(
-    capsys: pytest.CaptureFixture[str], smaller: str, greater: str
-) -> None:
-    """A bound on one request above the one on all would never let it in; equal bounds are allowed."""
+def test_a_model_has_its_own_reaction_to_what_is_critical(named: str, expected: dict[str, str]) -> None:
+    """A model that is named has that, stricter or not, every other the general one."""
+    settings = make_settings(Path("bundles"), on_critical="abstain", on_critical_of=named)
+    assert expected == {model: settings.reaction(model) for model in expected}
+
+
+@pytest.mark.parametrize(
+    ("smaller", "greater"),
+    [("max_rows", "max_queue_rows"), ("max_body_bytes", "max_request_bytes"), ("drift_rows", "window_rows")],
+)
+def test_a_part_must_fit_into_the_whole(capsys: pytest.CaptureFixture[str], smaller: str, greater: str) -> None:
+    """A bound on one request above the one on all would never let it in, nor would drift be found; equal is allowed."""
     with pytest.raises(SystemExit) as caught:
         main([f"{flag(smaller)}=2001", f"{flag(greater)}=2000"])
     (line,) = capsys.readouterr().err.splitlines()

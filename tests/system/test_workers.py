@@ -1,5 +1,6 @@
 """`--workers 2`: processes that answer as one service, and come and go without being noticed."""
 
+import math
 import os
 import shutil
 import signal
@@ -233,6 +234,30 @@ def test_a_worker_that_is_killed_is_replaced(repository: Path, tmp_path: Path) -
 def pids(service: Service) -> set[str]:
     """The processes that give figures for themselves: the window of each is told apart."""
     return {labels["pid"] for name, labels, _ in service.samples() if name == "gradient_norm_window"}
+
+
+def test_each_worker_watches_its_own_rows_for_drift(repository: Path, tmp_path: Path) -> None:
+    """Rows far from the calibration come to both: each says that they have drifted, and no more once it is unloaded."""
+    flags = ["--drift-rows", "100", "--window-rows", "100"]
+    with two_workers(repository, tmp_path, *flags) as service:
+
+        def found(name: str) -> dict[str, float]:
+            return {
+                has["pid"]: value
+                for gauge, has, value in service.samples()
+                if (gauge, has.get("model")) == (name, DEMO)
+            }
+
+        service.wait_until(lambda: [0.0, 0.0] == list(found("drifted").values()))
+        rows = [[50.0] * 5] * 100
+        assert {200} == {answer.status for answer in service.everywhere(lambda: service.server.predict(DEMO, rows))}
+        service.wait_until(lambda: [1.0, 1.0] == list(found("drifted").values()))
+        assert 0.5 < min(found("drift_distance").values())
+        assert [1.0] * 4 == [*found("critical_share").values(), *found("out_of_range_share").values()]
+        assert found("drifted").keys() == found("drift_distance").keys()
+        assert 200 == service.call("unload").status
+        service.wait_until(lambda: [0.0, 0.0] == list(found("drifted").values()))
+        assert all(map(math.isnan, found("drift_distance").values()))
 
 
 def test_a_load_that_fails_in_part_is_the_same_in_every_worker(repository: Path, tmp_path: Path) -> None:

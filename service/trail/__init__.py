@@ -1,0 +1,1 @@
+"""The audit trail: a durable, tamper-evident record of every prediction."""

@@ -1,0 +1,163 @@
+"""What holds a chain in place: checkpoints and tombstones, their signatures, and what other writers saw.
+
+Public keys come from outside, which is what an auditor should do, or from the trail itself. Then whoever can rewrite all
+of the trail can put in a key of their own, and only what the signed statements contradict each other in is found.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import orjson
+from sqlalchemy import Connection, select
+
+from service.errors import InvalidInputError, shown
+from service.trail import tables
+from service.trail.chain import START, RecordId
+from service.trail.checkpoint import Signed
+from service.trail.findings import Defect, Findings, Trust
+from service.trail.keys import PublicKey
+from service.trail.links import Anchor
+from service.trail.tables import Outcome
+
+Anchors = dict[int, list[Anchor]]
+"""Of one chain, by position."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What stands before the first record that is left of a chain."""
+
+    position: int = 0
+    hash: bytes = START
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The public keys that are trusted, by their ids."""
+
+    trust: Trust
+    by_id: Mapping[str, PublicKey]
+
+    @classmethod
+    def of(cls, keys: Iterable[PublicKey], trust: Trust) -> "Keys":
+        """Trust these."""
+        return cls(trust, {key.id: key for key in keys})
+
+
+@dataclass
+class Statements:
+    """Signed statements on one chain, and what follows from them."""
+
+    findings: Findings
+    keys: Keys
+    writer: int
+    anchors: Anchors = field(default_factory=dict)
+    base: Base = field(default_factory=Base)
+
+    def checkpoint(self, published: object, source: str, position: int | None = None) -> None:
+        """Take in a checkpoint as it was published; `position` is where a table has it."""
+        signed = self._signed(published, "checkpoint", source, position)
+        if signed is not None:
+            place = int(signed.document["position"])
+            self.anchor(
+                place, str(signed.document["hash"]), f"{source} of {signed.document['time']}", Defect.CHECKPOINT
+            )
+
+    def anchor(self, position: int, chain: str, source: str, defect: Defect) -> None:
+        """Take in a hash that the chain must have."""
+        self.anchors.setdefault(position, []).append(Anchor(position, chain, source, defect))
+
+    def tombstone(self, published: object, position: int | None = None) -> None:
+        """Take in a tombstone; they come in the order of their positions."""
+        signed = self._signed(published, "tombstone", "a tombstone", position)
+        if signed is None:
+            return
+        first = signed.document.get("first")
+        if first != self.base.position + 1:
+            record = RecordId(self.writer, self.base.position + 1)
+            self.findings.add(
+                record, Defect.TOMBSTONE, f"a tombstone from {record.position} on", f"one from {first} on"
+            )
+        self.base = Base(int(signed.document["position"]), bytes.fromhex(signed.document["hash"]))
+
+    def held(self, after: int) -> Anchors:
+        """The anchors from a position on; those before can no longer be held against a record."""
+        for position, anchors in self.anchors.items():
+            if position < after:
+                self.findings.removed_checkpoints += sum(anchor.defect is Defect.CHECKPOINT for anchor in anchors)
+        return {position: anchors for position, anchors in self.anchors.items() if position >= after}
+
+    def _signed(self, published: object, kind: str, source: str, position: int | None) -> Signed | None:
+        try:
+            signed = Signed.of_json(published if isinstance(published, dict) else {})
+            place = int(signed.document["position"])
+        except InvalidInputError as error:
+            self._refuse(position or 1, f"{source} that can be read", str(error))
+            return None
+        key = self.keys.by_id.get(str(signed.document["key"]))
+        if signed.kind != kind or signed.document["writer"] != self.writer or position not in {None, place}:
+            stated = f"{signed.kind} of {signed.document['writer']}-{place}"
+            self._refuse(position or place, f"{source} of this place", f"the {stated}")
+        elif key is None:
+            self._refuse(
+                place, f"{source} signed by a trusted key", f"one signed by {shown(str(signed.document['key']))}"
+            )
+        elif not signed.verified_by(key):
+            self._refuse(place, f"{source} with the signature of {key.id}", "one with another signature")
+        else:
+            return signed
+        return None
+
+    def _refuse(self, position: int, expected: str, found: str) -> None:
+        self.findings.add(RecordId(self.writer, max(1, position)), Defect.SIGNATURE, expected, found)
+
+
+def read_published(lines: Iterable[str | bytes]) -> list[Signed]:
+    """Checkpoints that were kept outside, one a line, as they were published; raises InvalidInputError."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            document = orjson.loads(line)
+        except ValueError as error:
+            raise InvalidInputError(
+                f"line {number}: expected a checkpoint as JSON, got {shown(str(line))!r}"
+            ) from error
+        if not isinstance(document, dict):
+            raise InvalidInputError(f"line {number}: expected a checkpoint as JSON, got {shown(str(line))!r}")
+        try:
+            found.append(Signed.of_json(document))
+        except InvalidInputError as error:
+            raise InvalidInputError(f"line {number}: {error}") from error
+    return found
+
+
+def keys_of_trail(connection: Connection) -> list[PublicKey]:
+    """The keys that the trail itself names; one that is none is left out, and then nothing is signed by it."""
+    found = {}
+    for text in connection.execute(select(tables.writers.c.public_key)).scalars():
+        try:
+            key = PublicKey.of_text(text)
+        except InvalidInputError:
+            continue
+        found[key.id] = key
+    return list(found.values())
+
+
+def heads_seen(connection: Connection) -> Iterator[tuple[int, int, str, str]]:
+    """What writers saw of other chains when they began: writer, position, hash, and who saw it.
+
+    Documents that are not as they should be are passed over: their own chain tells of them.
+    """
+    columns = tables.records.c
+    starts = select(columns.id, columns.document).where(columns.served == 0, columns.outcome == int(Outcome.EVENT))
+    for key, document in connection.execute(starts.execution_options(yield_per=100)):
+        try:
+            start = orjson.loads(document)
+            if start["kind"] == "start":
+                for other in start["others"]:
+                    source = f"the start of writer {RecordId.of_key(key).writer}"
+                    yield int(other["writer"]), int(other["position"]), str(other["hash"]), source
+        except (KeyError, TypeError, ValueError):
+            continue

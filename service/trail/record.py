@@ -1,0 +1,274 @@
+"""Records: what the trail keeps of a predicted row, of a failed request, and of what befalls the trail itself.
+
+A record is one canonical JSON document (RFC 8785). All have `kind`, `schema`, `writer`, `position` and `time`;
+
+- `prediction`: one row of a request that was computed. `output` is what the graph computed of it, whether the caller
+  got it or not (`decision`, see `service.trail.entry`); gradients and Jacobians, which can be large, as the SHA-256 of
+  their float32 values (little-endian). `sensitivity` is null where the plan does not compute it; numbers that are not
+  finite are null;
+- `failure`: a request that got an error: its status and the name of its problem, never its message, which may hold
+  data;
+- events: `start` of a writer, with the last hash of every other chain that it saw; `audit` of a data set; `removal` of
+  old records; `gap`, where requests were refused because nothing could be written.
+
+Documents of predictions are put together from bytes, a batch at a time: to encode each for itself would take longer
+than its prediction.
+"""
+
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.manifest import Manifest
+from model.outputs import Task
+from service import json
+from service.computed import Computed, Rows
+from service.runtime import Execution
+from service.sensitivity import VERDICTS
+from service.trail.canonical import dumps, rows_of_numbers
+from service.trail.tables import NO_LEVEL, Outcome, levels
+
+SCHEMA = 1
+DIGESTED = ("gradient", "jacobian")
+INPUT_TAG = b"chainzrule/input/v1\0"
+SCALARS = {
+    Task.CLASSIFICATION: "predicted class's logit",
+    Task.ORDINAL: "expected level",
+    Task.REGRESSION: "predicted value",
+}
+"""Which scalar's gradient the sensitivity is of."""
+UNIT = "per training standard deviation"
+_PREDICTED = ("expected_level", "logits", "probabilities", "value")
+_FIGURES = {
+    "features_out_of_range_share": "out_of_range",
+    "gradient_norm": "gradient_norm",
+    "hidden_out_of_range_share": "hidden_out_of_range",
+    "layer_derivatives": "layer_derivatives",
+    "margin": "margin",
+    "margin_gradient_norm": "margin_gradient_norm",
+}
+"""Figures of a record, and the graph's outputs that they are."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What records keep of the input."""
+
+    how: str
+    """none, hmac or full."""
+    key: bytes
+    redacted: frozenset[str]
+    """Features whose values are not kept."""
+
+
+class Written(NamedTuple):
+    """What is written of one row."""
+
+    input: bytes
+    output: bytes
+    sensitivity: bytes
+    outcome: int
+    """By the deployment's thresholds."""
+    level: int
+    norm: float | None
+    """None where there is none, or it is not finite."""
+    out_of_range: bool
+    finite: bool
+    """Whether the network did not overflow."""
+
+
+class Inputs:
+    """Writes the inputs of one model's rows."""
+
+    def __init__(self, kept: Kept, names: Sequence[str]) -> None:
+        """Take the names of the features, in their order."""
+        self._kept = kept
+        self._redacted = [place for place, name in enumerate(names) if name in kept.redacted]
+        self._mac = hmac.new(kept.key, INPUT_TAG, "sha256")
+
+    def digest(self, row: NDArray[np.float32]) -> str:
+        """The HMAC-SHA-256 of a row, as 64 hexadecimal digits."""
+        mac = self._mac.copy()
+        mac.update(row.tobytes())
+        return mac.hexdigest()
+
+    def texts(self, x: NDArray[np.float32]) -> list[bytes]:
+        """Of each row [batch, features] what is kept, as canonical JSON."""
+        if self._kept.how == "none":
+            return [b"null"] * len(x)
+        digests = [self.digest(row) for row in x.astype("<f4", copy=False)]
+        if self._kept.how == "hmac":
+            return [b'{"hmac":"%b"}' % digest.encode() for digest in digests]
+        values = x
+        if self._redacted:
+            values = x.copy()
+            values[:, self._redacted] = np.nan  # written as null
+        return [
+            b'{"hmac":"%b","values":[%b]}' % (digest.encode(), row)
+            for digest, row in zip(digests, rows_of_numbers(values), strict=True)
+        ]
+
+
+class Form:
+    """The form of a model's records: everything that is the same in all of them, and how the rest is written."""
+
+    def __init__(self, manifest: Manifest, digest: str, execution: Execution, kept: Kept) -> None:
+        """Take what is the same in every record of one version of a model."""
+        self._manifest = manifest
+        self.inputs = Inputs(kept, [feature.name for feature in manifest.features])
+        self.digest = digest
+        self.model = dumps(manifest.name)
+        self.execution = dumps(
+            {
+                "provider": execution.provider,
+                "runtime": execution.runtime,
+                "tf32": execution.tf32,
+                "threads": execution.threads,
+            }
+        )
+        self._labels = [dumps(label) for label in manifest.target.classes]
+
+    @cached_property
+    def template(self) -> bytes:
+        """A prediction's document, with a place for everything that differs."""
+        return (
+            b'{"api":"%b","caller":%b,"decision":"%b","digest":"'
+            + self.digest.encode()
+            + b'","execution":'
+            + _plain(self.execution)
+            + b',"input":%b,"kind":"prediction","latency_us":%d,"model":'
+            + _plain(self.model)
+            + b',"output":%b,"plan":"%b","policy":%b,"position":%d,"request_id":"%b","row":%d,"rows":%d,"schema":'
+            + str(SCHEMA).encode()
+            + b',"sensitivity":%b,"status":%d,"time":"%b","verdict":%b,"version":'
+            + str(self._manifest.version).encode()
+            + b',"writer":%d}'
+        )
+
+    def rows(self, rows: Rows) -> list[Written]:
+        """What is written of each row of a request.
+
+        It is made of the whole batch, and kept with it: other requests have rows in it too.
+        """
+        written: list[Written] = []
+        for computed, start, stop in rows.pieces:
+            if computed.record is None:
+                computed.record = self._written(computed)
+            written += computed.record[start:stop]
+        return written
+
+    def _written(self, computed: Computed) -> list[Written]:
+        rows = len(computed.x)
+        outcomes = [int(Outcome.UNJUDGED)] * rows
+        steps, norms, outside = [NO_LEVEL] * rows, [None] * rows, [False] * rows
+        if "gradient_norm" in computed.outputs:
+            outcomes = computed.judgement.verdict.tolist()
+            outside = computed.judgement.out_of_range.tolist()
+            steps = levels(computed.outputs["gradient_norm"]).tolist()
+            norms = json.loads(json.dumps(computed.outputs["gradient_norm"]))  # the numbers that the documents have
+        written = []
+        for row, (kept, (output, sensitivity)) in enumerate(
+            zip(self.inputs.texts(computed.x), self.outputs(computed), strict=True)
+        ):
+            if computed.overflowed is None or not computed.overflowed[row]:
+                judged = outcomes[row], steps[row], norms[row], outside[row]
+                written.append(Written(kept, output, sensitivity, *judged, finite=True))
+            else:
+                judged = int(Outcome.UNJUDGED), NO_LEVEL, None, outside[row]
+                written.append(Written(kept, output, sensitivity, *judged, finite=False))
+        return written
+
+    def outputs(self, computed: Computed) -> list[tuple[bytes, bytes]]:
+        """Of each row of a batch its output and its sensitivity, as canonical JSON."""
+        rows = len(computed.x)
+        own = [(name, computed.outputs[name]) for name in _PREDICTED if name in computed.outputs]
+        digested = [name for name in DIGESTED if name in computed.outputs]
+        figures = _figures(computed)
+        matrix = np.concatenate([values.reshape(rows, -1) for _, values in (*own, *figures)], axis=1)
+        numbers = [row.split(b",") for row in rows_of_numbers(matrix)]
+        before = sum(name < "label" for name, _ in own)  # the expected level, which has one number
+        split = sum(values.size // rows for _, values in own)
+        labels = self._labels_of(computed)
+        output = _output_template(
+            tuple((name, _width(values)) for name, values in own), tuple(digested), labelled=labels is not None
+        )
+        outputs = [
+            output
+            % (
+                *row[:before],
+                *(sha256(computed.outputs[name][k].astype("<f4").tobytes()).hexdigest().encode() for name in digested),
+                *(() if labels is None else (labels[k],)),
+                *row[before:split],
+            )
+            for k, row in enumerate(numbers)
+        ]
+        if not figures:
+            return [(text, b"null") for text in outputs]
+        scalar = SCALARS[self._manifest.task]
+        sensitivity = _sensitivity_template(tuple((name, _width(values)) for name, values in figures), scalar)
+        outside = computed.judgement.out_of_range.tolist()
+        return [
+            (text, sensitivity % (*row[split:-1], _TRUTHS[out], row[-1]))
+            for text, row, out in zip(outputs, numbers, outside, strict=True)
+        ]
+
+    def _labels_of(self, computed: Computed) -> list[bytes] | None:
+        """Of each row the predicted class or level, as the answers have it; None in regression."""
+        if not self._labels:
+            return None
+        ranked = "logits" if self._manifest.task is Task.CLASSIFICATION else "probabilities"
+        return [self._labels[place] for place in computed.outputs[ranked].argmax(axis=1).tolist()]
+
+
+def _figures(computed: Computed) -> list[tuple[str, NDArray[np.float32]]]:
+    """The figures of the sensitivity by name, in the order of the names but for the percentile, which comes last."""
+    if "gradient_norm" not in computed.outputs:
+        return []
+    judgement = computed.judgement
+    figures = {name: computed.outputs[output] for name, output in _FIGURES.items() if output in computed.outputs}
+    if judgement.first_order_distance is not None:
+        figures["first_order_distance_estimate"] = judgement.first_order_distance
+    return [*sorted(figures.items()), ("percentile", judgement.percentile.astype(np.float32))]
+
+
+def _width(values: NDArray[np.float32]) -> int:
+    """How many numbers a row has, 0 where it is no list."""
+    return values.shape[1] if values.ndim > 1 else 0
+
+
+def _entry(name: str, width: int) -> bytes:
+    return b'"%b":%b' % (name.encode(), b"[" + b",".join([b"%b"] * width) + b"]" if width else b"%b")
+
+
+@lru_cache
+def _output_template(shape: tuple[tuple[str, int], ...], digested: tuple[str, ...], *, labelled: bool) -> bytes:
+    entries = {name: _entry(name, width) for name, width in shape}
+    entries |= {f"{name}_sha256": b'"%b_sha256":"%%b"' % name.encode() for name in digested}
+    if labelled:
+        entries["label"] = b'"label":%b'
+    return b"{" + b",".join(entries[name] for name in sorted(entries)) + b"}"
+
+
+@lru_cache
+def _sensitivity_template(shape: tuple[tuple[str, int], ...], scalar: str) -> bytes:
+    entries = {name: _entry(name, width) for name, width in shape}
+    entries["out_of_range"] = b'"out_of_range":%b'
+    entries |= {
+        name: _plain(dumps({name: text})[1:-1]) for name, text in (("norm", "l2"), ("scalar", scalar), ("unit", UNIT))
+    }
+    return b"{" + b",".join(entries[name] for name in sorted(entries)) + b"}"
+
+
+def _plain(text: bytes) -> bytes:
+    """A text within a template that stands for itself."""
+    return text.replace(b"%", b"%%")
+
+
+_TRUTHS = {False: b"false", True: b"true"}
+VERDICT_TEXTS = tuple(dumps(verdict.value) for verdict in VERDICTS)
