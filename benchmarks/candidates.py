@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).parent
 PREDICTION = ("logits", "probabilities")
 
 NOTES = (
-    "chainzrule: --device cpu --log-level warning, else as it comes",
+    "chainzrule: --device cpu --log-level warning --durability off, else as it comes (benchmarks/trail.py: with it)",
     "ceiling, naive, autograd: uvicorn on uvloop and httptools, no access log; torch on one thread",
     "mlserver: REST, parallel_workers 0, debug false (no access log), else as pip brings it: on uvloop and h11",
     f"mlserver-adaptive: the same with {', '.join(f'{name} {value}' for name, value in ADAPTIVE.items())}",
@@ -75,7 +75,7 @@ def chainzrule(subject: Subject, *flags: str, name: str = "chainzrule") -> Candi
     def launch() -> Launch:
         port = free_port()
         command = [str(Path(sys.executable).parent / "chainzrule-serve"), "--repository", str(subject.repository)]
-        command += ["--port", str(port), "--device", "cpu", "--log-level", "warning", *flags]
+        command += ["--port", str(port), "--device", "cpu", "--log-level", "warning", "--durability", "off", *flags]
         return Launch(command, port)
 
     return Candidate(name, tasks, launch)

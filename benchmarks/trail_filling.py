@@ -1,4 +1,4 @@
-"""A trail of many records for measurements: several writers and versions of models, callers of unequal zeal, a month."""
+"""A trail of many records to measure on: several writers and models, callers of unequal zeal, a month."""
 
 import random
 import sqlite3
@@ -79,11 +79,12 @@ def fill(folder: Path, count: int) -> Database:
         ]
         writers = []
         for k in range(WRITERS):
-            row = {"identity": f"{k:032x}", "host": "h", "process": k, "public_key": keys.public.text}
+            identity = f"{k:032x}"
+            row = {"identity": identity, "host": "h", "process": k, "public_key": keys.public.text}
             number = connection.execute(
                 insert(tables.writers).returning(tables.writers.c.number), {**row, "started": BEGIN}
             ).scalar_one()
-            writers.append(_Writer(number, row["identity"], Tally(number)))
+            writers.append(_Writer(number, identity, Tally(number)))
     raw = sqlite3.connect(folder / "trail.db", isolation_level=None)
     raw.execute("PRAGMA synchronous = OFF")
     raw.execute("PRAGMA cache_size = -1000000")
@@ -97,9 +98,7 @@ def fill(folder: Path, count: int) -> Database:
         raw.executemany(segments, sealed)
         raw.execute("COMMIT")
     for writer in writers:
-        raw.executemany(
-            "INSERT INTO checkpoints VALUES (:writer, :position, :time, :document)", writer.checkpoints
-        )
+        raw.executemany("INSERT INTO checkpoints VALUES (:writer, :position, :time, :document)", writer.checkpoints)
     raw.close()
     return database
 
@@ -116,9 +115,7 @@ class _Source:
         self._zeal = zeal / zeal.sum()
         self._digests = [_digest(*model).encode() for model in MODELS]
 
-    def groups(
-        self, writers: list[_Writer], keys: Keys
-    ) -> Iterator[tuple[list[Row], list[dict[str, object]]]]:
+    def groups(self, writers: list[_Writer], keys: Keys) -> Iterator[tuple[list[Row], list[dict[str, object]]]]:
         """Rows of `records` and of `segments`, to be written together."""
         step = MONTH / self._count
         for start in range(0, self._count, GROUP):
@@ -172,15 +169,32 @@ class _Source:
                 )
             writer.head = link(writer.head, document)
             key = RecordId(writer.number, writer.position).key
-            norm = float(norms[k]) if judged else None
+            norm = float(texts[k]) if judged else None
             served = self._numbers[model]
             rows.append(
-                (key, time, served, outcome, steps[k] if judged else NO_LEVEL, norm, request, caller, document, writer.head)
+                (
+                    key,
+                    time,
+                    served,
+                    outcome,
+                    steps[k] if judged else NO_LEVEL,
+                    norm,
+                    request,
+                    caller,
+                    document,
+                    writer.head,
+                )
             )
             if writer.tally.due(time):
                 sealed += writer.tally.seal()
             writer.tally.add(
-                writer.position, served, time, [outcome], [] if norm is None else [norm], int(judged and bool(outside[k])), 0
+                writer.position,
+                served,
+                time,
+                [outcome],
+                [] if norm is None else [norm],
+                int(judged and bool(outside[k])),
+                0,
             )
         return rows, sealed
 

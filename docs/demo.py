@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
@@ -23,6 +24,7 @@ from sklearn.datasets import load_digits
 REPOSITORY = Path("bundles")
 BIN = Path(sys.executable).parent
 START_WITHIN = 30.0  # seconds
+Rows = NDArray[np.float64]
 console = Console(highlight=False)
 
 
@@ -46,14 +48,23 @@ def main() -> None:
         x = images.data[row]
         console.rule("3. A prediction with its sensitivity")
         show_image(images.images[row])
-        show_prediction(ask(url, {"instances": [x.tolist()], "top_features": 3}))
+        answer = ask(url, {"instances": [x.tolist()], "top_features": 3})
+        show_prediction(answer)
         console.rule("4. The same image ten times as bright: it says that it is out of range")
         show_prediction(ask(url, {"instances": [(10 * x).tolist()]}))
-        console.rule("5. An audit in small: 200 images that are blurred by noise")
+        console.rule("5. Audits: the last 200 images as they are, and blurred by noise")
+        plain = images.data[-200:]
         noise = np.random.default_rng(0).normal(scale=4.0, size=(200, 64))
-        noisy = np.clip(images.data[-200:] + noise, 0, 16)
-        show_audit(ask(url, {"instances": noisy.tolist()}), images.target[-200:])
-        console.print("A verdict says how usual the slope at a row is. It does not say whether the label is right.")
+        labels = images.target[-200:].tolist()
+        show_audits(
+            {
+                "as they are": audit(url, plain, labels),
+                "with noise": audit(url, np.clip(plain + noise, 0, 16), labels),
+            }
+        )
+        console.rule("6. The record of the first prediction, and the chain that it stands in")
+        receipt = answer["audit"]
+        show_record(url, f"{receipt['writer']}-{receipt['last']}", receipt["hash"])
         console.print(f"\nTry it yourself while it runs: {url}/docs\n" if stay else "")
         if stay:
             console.print("Serving until Ctrl-C …")
@@ -105,24 +116,34 @@ def service(port: int) -> Iterator[str]:
         process.wait(timeout=10)
 
 
-def ask(url: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(url: str, body: dict[str, Any]) -> dict[str, Any]:
     """Predict."""
-    answer = httpx.post(f"{url}/v1/models/digits/predict", json=body)
+    return checked(httpx.post(f"{url}/v1/models/digits/predict", json=body))
+
+
+def audit(url: str, rows: Rows, labels: list[int]) -> dict[str, Any]:
+    """Audit a data set."""
+    body = {"instances": rows.tolist(), "labels": [str(label) for label in labels]}
+    return checked(httpx.post(f"{url}/v1/models/digits/audit", json=body, timeout=60))
+
+
+def checked(answer: httpx.Response) -> dict[str, Any]:
+    """The document of a good answer; any other ends the demo."""
     if answer.is_error:
         sys.exit(f"demo: {answer.text}")
-    predictions: list[dict[str, Any]] = answer.json()["predictions"]
-    return predictions
+    document: dict[str, Any] = answer.json()
+    return document
 
 
-def show_image(image: np.ndarray[tuple[int, int], np.dtype[np.float64]]) -> None:
+def show_image(image: Rows) -> None:
     """Show an image of grey levels 0 to 16 as text."""
     for row in image:
         console.print("    " + "".join(2 * " ░▒▓█"[round(level / 4)] for level in row))
 
 
-def show_prediction(predictions: list[dict[str, Any]]) -> None:
+def show_prediction(answer: dict[str, Any]) -> None:
     """Show one prediction, figure by figure."""
-    prediction = predictions[0]
+    prediction = answer["predictions"][0]
     sensitivity = prediction["sensitivity"]
     grid = Table(show_header=False, box=None, padding=(0, 2))
     grid.add_row("label", prediction["label"])
@@ -146,17 +167,36 @@ def show_prediction(predictions: list[dict[str, Any]]) -> None:
     console.print(grid)
 
 
-def show_audit(predictions: list[dict[str, Any]], labels: np.ndarray[tuple[int], np.dtype[np.int64]]) -> None:
-    """Show how the verdicts go with being right."""
-    grid = Table("verdict", "images", "right", "mean gradient norm")
-    for verdict in ("nominal", "elevated", "critical"):
-        rows = [k for k, p in enumerate(predictions) if p["sensitivity"]["verdict"] == verdict]
-        if not rows:
-            continue
-        right = sum(predictions[k]["label"] == str(labels[k]) for k in rows)
-        norm = np.mean([predictions[k]["sensitivity"]["gradient_norm"] for k in rows])
-        grid.add_row(verdict, str(len(rows)), f"{right / len(rows):.1%}", f"{norm:.3f}")
+def show_audits(reports: dict[str, dict[str, Any]]) -> None:
+    """Show audits side by side, and the calibration set beside them."""
+    grid = Table("", "calibration set", *reports)
+    first = next(iter(reports.values()))
+    for name, title in (("p50", "gradient norm p50"), ("p99", "p99"), ("tail_ratio", "tail ratio p99 / mean")):
+        figures = [first["calibration"][name], *(report["gradient_norm"][name] for report in reports.values())]
+        grid.add_row(title, *(f"{figure:.2f}" for figure in figures))
+    critical = [report["verdicts"]["critical"] for report in reports.values()]
+    shares = [critical[0]["expected_share"], *(verdict["share"] for verdict in critical)]
+    grid.add_row("critical rows", *(f"{share:.1%}" for share in shares))
+    grid.add_row("accuracy", "", *(f"{report['labels']['accuracy']:.1%}" for report in reports.values()))
+    grid.add_row("verdict", "", *(f"[bold]{report['verdict']}[/]" for report in reports.values()))
     console.print(grid)
+    for name, report in reports.items():
+        for reason in report["reasons"]:
+            console.print(f"{name}: {reason}")
+
+
+def show_record(url: str, id_: str, chain: str) -> None:
+    """Show a record of the trail, and whether the chain that it stands in verifies."""
+    record = checked(httpx.get(f"{url}/v1/audit/records/{id_}"))
+    document = record["document"]
+    grid = Table(show_header=False, box=None, padding=(0, 2))
+    grid.add_row("record", record["id"])
+    for name in ("time", "request_id", "model", "version", "digest", "decision", "verdict"):
+        grid.add_row(name, str(document[name]))
+    grid.add_row("input", f"HMAC {document['input']['hmac'][:16]}… (the numbers themselves are not kept)")
+    grid.add_row("hash", record["hash"] + (" as in the answer" if record["hash"] == chain else " NOT as in the answer"))
+    console.print(grid)
+    run([str(BIN / "chainzrule-audit"), "verify"])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp
 
 from service import logs, problems
-from service.audit.jobs import Jobs
+from service.audit.jobs import Jobs, no_record
+from service.audit.recorded import summary_of
 from service.cpus import available_cpus
 from service.drift_watch import DriftWatch
 from service.engine import Engine
@@ -29,9 +30,11 @@ from service.readiness import Readiness
 from service.repository import Repository
 from service.routes import audits, health, inference, metrics, models, predictions, repository, statistics
 from service.routes import problems as problem_pages
+from service.routes import trail as trail_pages
 from service.runtime import Runtime
 from service.settings import Settings, worker_folder
 from service.tracing import Tracing
+from service.trail.readers import Readers
 from service.trail.trail import Trail, no_trail
 from service.v1.schemas import PredictRequest
 from service.version import VERSION
@@ -85,12 +88,18 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
     )
     path = PredictionPath(settings, engine, served, counted, trail, tracing)
     drift = DriftWatch(settings, engine, served, counted)
+    readers = Readers()
     readiness = Readiness()
     readiness.add("models", served.check)
     readiness.add("drift", drift.check)
     readiness.add("trail", no_trail if trail is None else trail.readiness)
 
-    jobs = Jobs(settings, runtime.execution, audits.describe)
+    jobs = Jobs(
+        settings,
+        runtime.execution,
+        audits.describe,
+        no_record if trail is None else lambda report: trail.event_soon("audit", summary_of(report)),
+    )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -122,6 +131,7 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         jobs.close()
+        readers.close()
         if trail is not None:
             await trail.close()
         engine.close()
@@ -150,6 +160,7 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
     app.state.path = path
     app.state.drift = drift
     app.state.trail = trail
+    app.state.readers = readers
     app.state.readiness = readiness
     app.state.audits = jobs
     stack = app.build_middleware_stack
@@ -160,7 +171,19 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
 
     app.build_middleware_stack = build_middleware_stack  # type: ignore[method-assign]
     problems.install(app)
-    for module in (predictions, audits, models, health, statistics, inference, repository, metrics, problem_pages):
+    modules = (
+        predictions,
+        audits,
+        trail_pages,
+        models,
+        health,
+        statistics,
+        inference,
+        repository,
+        metrics,
+        problem_pages,
+    )
+    for module in modules:
         app.include_router(module.router)
     app.add_api_route("/", _home, include_in_schema=False)
     _declare(app, UNDECLARED)

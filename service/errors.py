@@ -75,6 +75,14 @@ class RecordNotFoundError(ServiceError):
     """The trail has no such record."""
 
 
+class NoTrailError(ServiceError):
+    """No audit trail is kept here."""
+
+
+class TrailAccessError(ServiceError):
+    """Callers may not read the audit trail here."""
+
+
 class UnknownAuditError(ServiceError):
     """There is no such audit."""
 

@@ -27,11 +27,14 @@ from service.errors import (
     LoadError,
     MalformedBodyError,
     NonFiniteOutputError,
+    NoTrailError,
     OverloadedError,
+    RecordNotFoundError,
     ServiceError,
     SlowBodyError,
     TooLargeError,
     TooManyRowsError,
+    TrailAccessError,
     TrailError,
     UnknownAuditError,
     UnknownModelError,
@@ -61,8 +64,9 @@ TYPES: dict[type[ServiceError], ProblemType] = {
     MalformedBodyError: ProblemType(
         "malformed-body",
         HTTPStatus.BAD_REQUEST,
-        "The body is not JSON",
-        "The body could not be decoded. NaN and Infinity are no JSON, and are refused.",
+        "The body cannot be decoded",
+        "The body is not JSON, or not what its Content-Type or Content-Encoding says. NaN and Infinity are no JSON and "
+        "are refused.",
     ),
     InvalidInputError: ProblemType(
         "invalid-input",
@@ -75,20 +79,21 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "unsupported-media-type",
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         "The body is declared as something that the call does not take",
-        "Send the header Content-Type: application/json (curl -d alone declares a form), and no Content-Encoding but "
-        "gzip or deflate.",
+        "Send the header Content-Type: application/json (curl -d alone declares a form), for an audit that of its "
+        "format, and no Content-Encoding but gzip or deflate.",
     ),
     TooLargeError: ProblemType(
         "too-large",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "The request, or its answer, is too large",
-        "Send fewer rows or ask for fewer outputs at once, or raise the service's max_body_bytes or max_answer_values.",
+        "Send fewer rows or ask for fewer outputs at once, or raise the service's max_body_bytes or max_answer_values, "
+        "of an audit audit_bytes.",
     ),
     TooManyRowsError: ProblemType(
         "too-many-rows",
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "The request has more rows than one may have",
-        "Send the rows in several requests, or raise the service's max_rows.",
+        "Send the rows in several requests, or raise the service's max_rows, of an audit audit_rows.",
     ),
     UnknownModelError: ProblemType(
         "unknown-model",
@@ -119,6 +124,26 @@ TYPES: dict[type[ServiceError], ProblemType] = {
         "More is asked of the service than it can take up now",
         "Try again after the seconds that Retry-After says. If it lasts: more workers, or a greater max_queue_rows, "
         "max_requests or max_request_bytes.",
+    ),
+    TrailAccessError: ProblemType(
+        "trail-refused",
+        HTTPStatus.FORBIDDEN,
+        "Callers may not read the audit trail here",
+        "The service was started with trail_api off. The trail is still written; read it with chainzrule-audit on the "
+        "machine that keeps it.",
+    ),
+    NoTrailError: ProblemType(
+        "no-trail",
+        HTTPStatus.NOT_FOUND,
+        "No audit trail is kept here",
+        "The service was started with durability off: no record is kept of its predictions.",
+    ),
+    RecordNotFoundError: ProblemType(
+        "unknown-record",
+        HTTPStatus.NOT_FOUND,
+        "No such record",
+        "A record is named by its writer and position, as 3-1542. It may have been removed for its age: GET "
+        "/v1/audit/verify tells whether any is missing that should be there.",
     ),
     TrailError: ProblemType(
         "trail-unavailable",

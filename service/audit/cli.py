@@ -1,5 +1,6 @@
 """`chainzrule-audit`: the auditor's tools, on the command line. Flags and exit codes; each verb is in `commands`."""
 
+import os
 import sys
 
 from pydantic import ValidationError
@@ -15,10 +16,15 @@ from pydantic_settings import (
 
 from model.errors import ModelError
 from service.audit.commands import INTERRUPTED, WRONG
+from service.audit.commands.checkpoint import ShowCheckpoints
+from service.audit.commands.evidence import CollectEvidence
+from service.audit.commands.export import Export
 from service.audit.commands.options import Command
 from service.audit.commands.records import ShowRecords
 from service.audit.commands.replay import ReplayRecords
 from service.audit.commands.run import Run
+from service.audit.commands.summary import Summary
+from service.audit.commands.verify import Verify
 from service.errors import ServiceError
 
 NAME = "chainzrule-audit"
@@ -37,7 +43,12 @@ class Audit(BaseSettings):
 
     run: CliSubCommand[Run]
     records: CliSubCommand[ShowRecords]
+    summary: CliSubCommand[Summary]
+    verify: CliSubCommand[Verify]
+    export: CliSubCommand[Export]
     replay: CliSubCommand[ReplayRecords]
+    checkpoint: CliSubCommand[ShowCheckpoints]
+    evidence: CliSubCommand[CollectEvidence]
 
     @classmethod
     def settings_customise_sources(
@@ -73,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (ServiceError, ModelError) as error:
         _refuse(str(error))
     except BrokenPipeError:  # as of `| head`: nobody wants the rest
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python flushes to when it ends
         sys.exit(WRONG)
     except KeyboardInterrupt:
         print(f"{NAME}: interrupted", file=sys.stderr)

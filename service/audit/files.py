@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from service.errors import InvalidInputError
@@ -17,18 +18,31 @@ def check_writable(path: Path) -> None:
         raise InvalidInputError(f"{path}: expected a folder that can be written, got {folder}, which cannot")
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, *pieces: bytes) -> None:
     """Write a file beside its place, flush it to disk, and rename it; raises InvalidInputError."""
+    write_pieces(path, pieces)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
+    """The same of a content that comes piece by piece; where that raises, nothing is left behind.
+
+    Returns:
+        How many bytes these were.
+    """
     check_writable(path)
     temporary = None
+    size = 0
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            for piece in pieces:
+                file.write(piece)
+                size += len(piece)
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
+        return size
     except OSError as error:
         raise InvalidInputError(f"{path}: cannot write it: {error.strerror or error}") from error
     finally:

@@ -108,7 +108,10 @@ class Running:
         except StoppingError:
             return self._end(JobState.INTERRUPTED)
         except Exception as error:  # noqa: BLE001  (the job tells of it, the log has the place)
-            return self._end(JobState.FAILED, error, problem=around.describe(error, self._request_id))
+            problem = around.describe(error, self._request_id)
+            # What was under way when it failed hangs on it, open files included; it may be kept for some time.
+            error.__cause__ = error.__context__ = None
+            return self._end(JobState.FAILED, error.with_traceback(None), problem=problem)
         finally:
             self._clear()
 

@@ -1,11 +1,12 @@
 """What holds a chain in place: checkpoints and tombstones, their signatures, and what other writers saw.
 
-Public keys come from outside, which is what an auditor should do, or from the trail itself. Then whoever can rewrite all
-of the trail can put in a key of their own, and only what the signed statements contradict each other in is found.
+Public keys come from outside, as an auditor should have it, or from the trail itself. Then whoever can rewrite all of
+the trail can put in a key of their own, and only that is found in which the signed statements contradict each other.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import orjson
 from sqlalchemy import Connection, select
@@ -44,6 +45,21 @@ class Keys:
         return cls(trust, {key.id: key for key in keys})
 
 
+class Head(NamedTuple):
+    """A record as another writer saw it when it began: the last one of its chain by then."""
+
+    writer: int
+    position: int
+    hash: str
+    """Hexadecimal digits."""
+    seen_by: int
+
+    @property
+    def source(self) -> str:
+        """Who says so."""
+        return f"the first record of writer {self.seen_by}"
+
+
 @dataclass
 class Statements:
     """Signed statements on one chain, and what follows from them."""
@@ -58,14 +74,16 @@ class Statements:
         """Take in a checkpoint as it was published; `position` is where a table has it."""
         signed = self._signed(published, "checkpoint", source, position)
         if signed is not None:
+            told = f"{source} of {signed.document.get('time')}"
             place = int(signed.document["position"])
-            self.anchor(
-                place, str(signed.document["hash"]), f"{source} of {signed.document['time']}", Defect.CHECKPOINT
-            )
+            self._anchor(Anchor(place, str(signed.document["hash"]), told, Defect.CHECKPOINT))
 
-    def anchor(self, position: int, chain: str, source: str, defect: Defect) -> None:
-        """Take in a hash that the chain must have."""
-        self.anchors.setdefault(position, []).append(Anchor(position, chain, source, defect))
+    def head(self, head: Head) -> None:
+        """Take in what another writer saw of this chain."""
+        self._anchor(Anchor(head.position, head.hash, head.source, Defect.HEAD))
+
+    def _anchor(self, anchor: Anchor) -> None:
+        self.anchors.setdefault(anchor.position, []).append(anchor)
 
     def tombstone(self, published: object, position: int | None = None) -> None:
         """Take in a tombstone; they come in the order of their positions."""
@@ -145,19 +163,42 @@ def keys_of_trail(connection: Connection) -> list[PublicKey]:
     return list(found.values())
 
 
-def heads_seen(connection: Connection) -> Iterator[tuple[int, int, str, str]]:
-    """What writers saw of other chains when they began: writer, position, hash, and who saw it.
+def heads_seen(connection: Connection) -> Iterator[Head]:
+    """What writers saw of other chains.
 
     Documents that are not as they should be are passed over: their own chain tells of them.
     """
     columns = tables.records.c
-    starts = select(columns.id, columns.document).where(columns.served == 0, columns.outcome == int(Outcome.EVENT))
-    for key, document in connection.execute(starts.execution_options(yield_per=100)):
-        try:
-            start = orjson.loads(document)
-            if start["kind"] == "start":
-                for other in start["others"]:
-                    source = f"the start of writer {RecordId.of_key(key).writer}"
-                    yield int(other["writer"]), int(other["position"]), str(other["hash"]), source
-        except (KeyError, TypeError, ValueError):
-            continue
+    events = select(columns.id, columns.document).where(columns.served == 0, columns.outcome == int(Outcome.EVENT))
+    for key, document in connection.execute(events.order_by(columns.id).execution_options(yield_per=100)):
+        yield from heads_of(RecordId.of_key(key).writer, document)
+
+
+def heads_of(writer: int, document: bytes) -> list[Head]:
+    """What the document of an event says of other chains; nothing where it is no start."""
+    try:
+        start = orjson.loads(document)
+        if start["kind"] != "start":
+            return []
+        return [Head(int(seen["writer"]), int(seen["position"]), str(seen["hash"]), writer) for seen in start["others"]]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def hold_start(findings: Findings, record: RecordId, document: bytes, known: Mapping[str, object] | None) -> None:
+    """Hold what is known of a writer against the first record of its chain."""
+    if known is None:
+        findings.add(record, Defect.WRITER, f"writer {record.writer} among the writers", "none")
+        return
+    if record.position != 1:
+        return
+    try:
+        start = orjson.loads(document)
+        said = {name: start[name] for name in ("identity", "host", "process", "public_key")}
+    except (KeyError, TypeError, ValueError):
+        findings.add(record, Defect.WRITER, "the start of a writer first", "another record")
+        return
+    for name, expected in said.items():
+        if known.get(name) != expected:
+            found = f"{name} {expected!r}, as the first record has it"
+            findings.add(record, Defect.WRITER, found, repr(known.get(name)))

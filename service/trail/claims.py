@@ -1,45 +1,27 @@
 """What a record's document says of itself: what its columns, and the sums over it, must agree with."""
 
-from itertools import product
-from types import NoneType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 from simdjson import Parser
 
 from service.sensitivity import Verdict
-from service.trail.checkpoint import timestamp
 from service.trail.tables import Outcome
 
 Bundle = tuple[str | None, int | None, str | None]
 """Name, version and digest of what predicted."""
 NO_BUNDLE: Bundle = (None, None, None)
+COLUMNS = ("time", "served", "outcome", "gradient_norm", "request_id", "caller")
+Columns = tuple[str, Bundle | None, int, float | None, str | None, str | None]
+"""What the columns of these names have, the time as documents have it, and what was served as its bundle."""
+Claims = tuple[int, int, Columns, bool, bool]
+"""Writer, position, columns; whether the row is out of range, of those that have a norm; whether it was withheld."""
 _VERDICTS: dict[str | None, int] = {verdict.value: place for place, verdict in enumerate(Verdict)}
 _VERDICTS[None] = int(Outcome.UNJUDGED)
 _FAILURE, _EVENT = int(Outcome.FAILURE), int(Outcome.EVENT)
 _WITHHELD = frozenset({"withheld", "rejected"})
-_FAILED = "failed"
-
-
-class Claims(NamedTuple):
-    """What one document says."""
-
-    writer: int
-    position: int
-    time: str
-    bundle: Bundle
-    outcome: int
-    norm: float | None
-    """The gradient norm; None where there is none, or the network overflowed."""
-    request_id: str | None
-    caller: str | None
-    out_of_range: bool
-    """Of a row that has a norm."""
-    withheld: bool
-
-
-_TEXT, _NUMBER = (str, NoneType), (float, int, NoneType)
-_TYPES = frozenset(product((int,), (int,), (str,), _TEXT, (int, NoneType), _TEXT, _NUMBER, _TEXT, _TEXT, (bool,)))
-"""Of writer, position, time, model, version, digest, norm, request id, caller and out of range."""
+_FAILED = "failed"  # the network overflowed
 
 
 class Reader:
@@ -48,27 +30,22 @@ class Reader:
     def __init__(self) -> None:
         """Make the parser."""
         self._parser = Parser()
-        self._second = -1
-        self._text = ""
 
     def read(self, document: bytes) -> Claims:
-        """Read a document; raises ValueError where it is none that this service writes."""
+        """What a document says; raises ValueError where it is none that this service writes.
+
+        What it says of the columns is to be compared before the next document is read: in a document that this service
+        has not written, values may be of any type, and live in the parser's memory.
+        """
         try:
             return _claims(self._parser.parse(document))
         except (AttributeError, KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"one that lacks something: {error}") from error
 
-    def stamp(self, time: int) -> str:
-        """A time in microseconds as documents have it; quick where many follow each other."""
-        second, fraction = divmod(time, 1_000_000)
-        if second != self._second:
-            self._second, self._text = second, timestamp(second * 1_000_000)[:-7]
-        return f"{self._text}{fraction:06d}Z"
-
 
 def _claims(document: Any) -> Claims:
     kind = document["kind"]
-    model = version = digest = norm = request_id = caller = None
+    norm: float | None = None
     outside = withheld = False
     if kind == "prediction":
         outcome = _VERDICTS[document["verdict"]]
@@ -76,16 +53,24 @@ def _claims(document: Any) -> Claims:
         withheld = decision in _WITHHELD
         if sensitivity is not None and decision != _FAILED:
             norm = sensitivity["gradient_norm"]
-            outside = norm is not None and sensitivity["out_of_range"]
+            outside = norm is not None and sensitivity["out_of_range"] is True
+    elif kind == "failure":
+        outcome = _FAILURE
     else:
-        outcome = _FAILURE if kind == "failure" else _EVENT
-    if outcome != _EVENT:
-        model, version, digest = document["model"], document["version"], document["digest"]
-        request_id, caller = document["request_id"], document["caller"]
-    writer, position, time = document["writer"], document["position"], document["time"]
-    plain = (writer, position, time, model, version, digest, norm, request_id, caller, outside)
-    if tuple(map(type, plain)) not in _TYPES:
-        raise ValueError("one with values of other types")
-    return Claims(
-        writer, position, time, (model, version, digest), outcome, norm, request_id, caller, outside, withheld
-    )
+        columns: Columns = (document["time"], NO_BUNDLE, _EVENT, None, None, None)
+        return _whole(document["writer"]), _whole(document["position"]), columns, False, False
+    bundle = document["model"], document["version"], document["digest"]
+    columns = (document["time"], bundle, outcome, norm, document["request_id"], document["caller"])
+    return _whole(document["writer"]), _whole(document["position"]), columns, outside, withheld
+
+
+def _whole(number: object) -> int:
+    if type(number) is not int:
+        raise ValueError("one whose place is no number")
+    return number
+
+
+def stamps(times: Sequence[int]) -> list[str]:
+    """Times in microseconds since 1970 as documents have them."""
+    texts: list[str] = np.datetime_as_string(np.array(times, "datetime64[us]"), unit="us", timezone="UTC").tolist()
+    return texts

@@ -86,7 +86,7 @@ class Verification:
     removed_checkpoints: int
     """Whose record has been removed for its age: only their signature was checked."""
     segments: int
-    """Whose sums were compared with the records."""
+    """Runs of records whose sums were compared with the records."""
     first: Problem | None
     """The one of the lowest record, by writer and position."""
     problems: list[Problem]
@@ -110,11 +110,14 @@ class Findings:
     first: Problem | None = None
     problems: list[Problem] = field(default_factory=list)
     count: int = 0
+    concerned: list[tuple[int, int]] = field(default_factory=list)
+    """The positions of what was found in the records that are looked at now, from one to another."""
 
     def add(self, record: RecordId, defect: Defect, expected: str, found: str) -> None:
         """Take in a problem."""
         problem = Problem(record, defect, expected, found)
         self.count += 1
+        self.concerned.append((record.position, record.position))
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
         if self.first is None or record < self.first.record:

@@ -5,11 +5,11 @@ writer saw it when it began. Where a record turns out to be wrong, the chain is 
 with it, so that one problem is told once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.trail.chain import RecordId, link
-from service.trail.claims import Claims, Reader
+from service.trail.claims import COLUMNS, Columns, Reader
 from service.trail.findings import Defect, Findings, Span
 
 
@@ -61,54 +61,64 @@ class Links:
         if position in anchors:
             self._hold(position, chain)
 
-    def take(self, ids: Sequence[int], documents: Sequence[bytes], hashes: Sequence[bytes]) -> list[Claims | None]:
+    def take(
+        self,
+        ids: Sequence[int],
+        documents: Sequence[bytes],
+        hashes: Sequence[bytes],
+        columns: Iterable[Columns | None],
+    ) -> tuple[list[bool], list[bool]]:
         """Follow records in the order of their keys.
 
         Args:
             ids: keys of this writer's records.
             documents: of the records.
             hashes: stored with them.
+            columns: stored with them, for the documents to be held against; None where there are none.
 
         Returns:
-            What each document says; None where it cannot be read.
+            Which documents say that their row is out of range, and which that it was withheld.
         """
-        previous, following = self._hash, RecordId(self._writer, self.position + 1).key
-        base = following - self.position - 1
-        time, anchors, read = self._time, self._anchors, self._reader.read
-        said: list[Claims | None] = []
-        for key, document, stored in zip(ids, documents, hashes, strict=True):
+        base = RecordId(self._writer, 0).key
+        previous, following, time = self._hash, base + self.position + 1, self._time
+        anchors, read = self._anchors, self._reader.read
+        outside, withheld = [], []
+        for key, document, stored, have in zip(ids, documents, hashes, columns, strict=True):
+            outside.append(False)
+            withheld.append(False)
             if key != following:
                 if key < following:
                     self._stray(key)
-                    said.append(None)
                     continue
                 self._gap(following, key)
                 previous = None
-            if previous is not None and link(previous, document) != stored:
+            sound = previous is None or link(previous, document) == stored
+            if previous is not None and not sound:
                 self._broken(key, link(previous, document), stored)
             previous = stored
             following = key + 1
             if key - base in anchors:
                 self._hold(key - base, stored)
             try:
-                claims = read(document)
+                writer, position, said, outside[-1], withheld[-1] = read(document)
             except ValueError as error:
                 self._findings.add(RecordId.of_key(key), Defect.DOCUMENT, "the document of a record", str(error))
-                said.append(None)
                 continue
-            said.append(claims)
-            if claims.position != key - base or claims.writer != self._writer:
-                self._misplaced(key, claims)
-            elif claims.time < time:
-                self._findings.add(
-                    RecordId.of_key(key), Defect.TIME, f"a time of {time} or later, as the record before", claims.time
-                )
-            else:
-                time = claims.time
+            if position != key - base or writer != self._writer:
+                self._misplaced(key, writer, position)
+                sound = False
+            if have is not None and have != said:
+                self._differing(key, said, have)
+            elif sound and type(said[0]) is str:
+                if said[0] < time:
+                    expected = f"a time of {time} or later, as the record before"
+                    self._findings.add(RecordId.of_key(key), Defect.TIME, expected, said[0])
+                time = max(time, said[0])
+            del said  # before the next document is read
         self._hash, self._time = previous, time
         self.position = following - base - 1
         self._findings.records += len(ids)
-        return said
+        return outside, withheld
 
     def end(self, *, complete: bool) -> None:
         """Nothing follows, or, where it is not complete, nothing that is looked at now."""
@@ -139,6 +149,7 @@ class Links:
     def _gap(self, following: int, key: int) -> None:
         first, last = RecordId.of_key(following), RecordId.of_key(key - 1)
         missing = f"record {first}" if first == last else f"records {first} to {last}"
+        self._findings.concerned.append((first.position, last.position))
         self._findings.add(first, Defect.MISSING, missing, f"{RecordId.of_key(key)} next")
 
     def _stray(self, key: int) -> None:
@@ -150,13 +161,20 @@ class Links:
                 record, Defect.TOMBSTONE, f"no record up to {self._first - 1}, which were removed", "one that is there"
             )
 
-    def _misplaced(self, key: int, claims: Claims) -> None:
+    def _misplaced(self, key: int, writer: int, position: int) -> None:
         self._findings.add(
             RecordId.of_key(key),
             Defect.POSITION,
             "a document that says the same of its place",
-            f"that of record {claims.writer}-{claims.position}",
+            f"that of record {writer}-{position}",
         )
+
+    def _differing(self, key: int, said: Columns, have: Columns) -> None:
+        for name, expected, found in zip(COLUMNS, said, have, strict=True):
+            if expected != found:
+                self._findings.add(
+                    RecordId.of_key(key), Defect.COLUMN, f"{name} {expected!r}, as the document has it", repr(found)
+                )
 
     def _broken(self, key: int, computed: bytes, stored: bytes) -> None:
         before = "" if RecordId.of_key(key).position == self._first else ", or the record before it with its hash,"

@@ -105,6 +105,7 @@ class Trail:
         self._why_not = "it has not been opened yet"
         self._failing = False
         self._gap: Gap | None = None
+        self._early: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def records(self) -> int:
@@ -203,9 +204,15 @@ class Trail:
         self._gap.requests += 1
 
     def event(self, kind: str, details: dict[str, Any]) -> None:
-        """Record something that befell the trail; nobody waits for it. Raises TrailError where there is no room."""
-        self.check()
-        self._put(Event(self._time(), None, None, 1, kind=kind, details=details))
+        """Record something rare that befell the trail; nobody waits for it, and it is kept until it can be written."""
+        if self._open.is_set():
+            self._put(Event(self._time(), None, None, 1, kind=kind, details=details))
+        else:
+            self._early.append((kind, details))
+
+    def event_soon(self, kind: str, details: dict[str, Any]) -> None:
+        """The same from any thread."""
+        self._tell(self.event, kind, details)
 
     async def _record(self, entry: Entry) -> Receipt:
         if not self._waits:
@@ -295,6 +302,9 @@ class Trail:
         self._number, self._position = number, position
         self._recovered()
         self._open.set()
+        early, self._early = self._early, []
+        for kind, details in early:
+            self.event(kind, details)
 
     def _written(self, written: Written) -> None:
         for entry, chain in zip(written.entries, written.hashes, strict=True):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from model import bundle
@@ -54,13 +55,13 @@ def with_norms(norms: Values, manifest: Manifest | None = None) -> Manifest:
     return manifest.model_copy(update={"calibration": calibration})
 
 
-def columns(x: Values, labels: Sequence[Any] | None = None) -> dict[str, Any]:
+def columns(x: NDArray[Any], labels: Sequence[Any] | None = None) -> dict[str, Any]:
     """A table of rows: a column for each feature, as float64, and one for the labels."""
     table: dict[str, Any] = {f"x{k}": x[:, k].astype(np.float64) for k in range(x.shape[1])}
     return table if labels is None else {**table, LABEL: list(labels)}
 
 
-def encoded(format_: str, x: Values, labels: Sequence[Any] | None = None, *, objects: bool = False) -> bytes:
+def encoded(format_: str, x: NDArray[Any], labels: Sequence[Any] | None = None, *, objects: bool = False) -> bytes:
     """Rows in a format; JSON has its labels beside the rows unless the rows are objects."""
     table = columns(x, labels)
     rows = [dict(zip(table, map(plain, row), strict=True)) for row in zip(*table.values(), strict=True)]
@@ -95,6 +96,6 @@ def write(folder: Path, format_: str, content: bytes) -> Data:
     return Data.of_file(path)
 
 
-def data_set(folder: Path, format_: str, x: Values, labels: Sequence[Any] | None = None) -> Data:
+def data_set(folder: Path, format_: str, x: NDArray[Any], labels: Sequence[Any] | None = None) -> Data:
     """Rows on disk, in a format."""
     return write(folder, format_, encoded(format_, x, labels))

@@ -72,7 +72,7 @@ def test_the_exceedances_count_the_uncertainty_of_the_bound() -> None:
 
 @pytest.mark.parametrize(("seed", "n", "m", "factor"), [(0, 500, 400, 1.0), (1, 77, 359, 1.3), (2, 5000, 2001, 0.8)])
 def test_the_distance_is_that_of_the_rows_at_the_knots(seed: int, n: int, m: int, factor: float) -> None:
-    """Both empirical distributions counted from all rows, compared at the kept quantiles; so nearly the whole distance."""
+    """Both empirical distributions counted from all rows, compared at the kept quantiles: nearly the whole distance."""
     calibration, norms = lognormal(seed, m), lognormal(seed + 100, n, factor=factor)
     manifest = with_norms(calibration)
     _, knots = manifest.calibration.curve()
@@ -135,12 +135,12 @@ def test_the_share_up_to_a_norm() -> None:
 def test_the_share_up_to_a_tie_takes_all_of_it() -> None:
     """Rows equal to a threshold are not above it."""
     found = Reference(with_norms(np.array([1.0] * 90 + [2.0] * 10, np.float32)), 1.0)
-    assert abs(0.9 - found.share_up_to(1.0)) <= GAP
-    assert abs(0.1 - found.expected_critical) <= GAP
+    assert abs(0.9 - found.share_up_to(1.0)) <= 2 * GAP
+    assert abs(0.1 - found.expected_critical) <= 2 * GAP
 
 
 def test_the_blocks_of_the_critical_region() -> None:
-    """Of 400 rows the 99th percentile leaves 4 above; one more block for the row below it, two for what is out of range."""
+    """Of 400 rows the 99th percentile leaves 4 above; one block for the row below it, two for what is out of range."""
     assert 5 + 2 == reference(lognormal(0, 400)).critical_blocks
     assert 21 + 2 == reference(lognormal(0, 400), 95).critical_blocks
     assert 400 == reference(lognormal(0, 400), 0).critical_blocks

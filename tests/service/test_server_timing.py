@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from tests.service.support import CLASSES, Answer, Truth, ask, serve, tensor
 
-STAGES = ["receive", "decode", "queue", "inference", "encode"]
+STAGES = ["receive", "decode", "queue", "inference", "encode", "record"]
 METRIC = re.compile(r"([a-z]+);dur=(\d+\.\d{3})")
 ASKED = {"x-server-timing": "1"}
 
@@ -40,6 +40,17 @@ def test_the_stages_are_told_to_who_asks(client: TestClient, truths: dict[str, T
     assert STAGES == list(found)
     assert 0 < found["inference"]
     assert 0 < sum(found.values()) <= took
+
+
+@pytest.mark.parametrize("face", ["v1", "v2"])
+def test_waiting_for_the_trail_is_a_stage_of_its_own(
+    repository: Path, truths: dict[str, Truth], tmp_path: Path, face: str
+) -> None:
+    """As long as the records take to be written, where an answer waits for that; no time where there is no trail."""
+    for durability, recorded in (("commit", True), ("off", False)):
+        with serve(repository, trail=tmp_path, durability=durability) as client:
+            found = stages(call(client, face, truths[CLASSES], 3, ASKED))
+        assert (STAGES, recorded) == (list(found), found["record"] > 0)
 
 
 @pytest.mark.parametrize("face", ["v1", "v2"])

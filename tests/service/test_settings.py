@@ -38,6 +38,21 @@ VALUES: dict[str, tuple[str, Any]] = {
     "critical_percentile": ("99.9", 99.9),
     "on_critical": ("abstain", "abstain"),
     "on_critical_of": ("digits=abstain,wine=reject", "digits=abstain,wine=reject"),
+    "durability": ("background", "background"),
+    "trail": ("/tmp/trail", Path("/tmp/trail")),
+    "trail_url": ("postgresql://user@host/name", "postgresql://user@host/name"),
+    "trail_seconds": ("2.5", 2.5),
+    "trail_queue_rows": ("700", 700),
+    "background_seconds": ("0.5", 0.5),
+    "checkpoint_seconds": ("7.5", 7.5),
+    "retention_days": ("180", 180.0),
+    "inputs": ("full", "full"),
+    "redact": ("age,income", "age,income"),
+    "caller_header": ("X-Forwarded-User", "X-Forwarded-User"),
+    "trail_api": ("false", False),
+    "audit_rows": ("500", 500),
+    "audit_bytes": ("1000", 1000),
+    "audit_jobs": ("2", 2),
     "drift_distance": ("0.25", 0.25),
     "drift_rows": ("300", 300),
     "drift_webhook": ("https://hooks.example/drift", "https://hooks.example/drift"),
@@ -99,6 +114,32 @@ BAD = [
     ("on_critical_of", "wine=reject,"),
     ("on_critical_of", "../wine=reject"),
     ("on_critical_of", "wine=reject,wine=report"),
+    ("durability", "sync"),
+    ("durability", "Off"),
+    ("durability", ""),
+    ("trail_url", "trail"),
+    ("trail_url", "mysql://host/name"),
+    ("trail_url", "postgresql+psycopg2://host/name"),
+    ("trail_url", "sqlite:///"),
+    ("trail_url", "postgresql://"),
+    ("trail_seconds", "0"),
+    ("trail_seconds", "inf"),
+    ("trail_queue_rows", "0"),
+    ("background_seconds", "0"),
+    ("background_seconds", "nan"),
+    ("checkpoint_seconds", "-1"),
+    ("checkpoint_seconds", "inf"),
+    ("retention_days", "-1"),
+    ("retention_days", "inf"),
+    ("retention_days", "nan"),
+    ("inputs", "raw"),
+    ("inputs", "HMAC"),
+    ("caller_header", "X User"),
+    ("caller_header", "X-User:"),
+    ("trail_api", "perhaps"),
+    ("audit_rows", "0"),
+    ("audit_bytes", "0"),
+    ("audit_jobs", "0"),
     ("drift_distance", "0"),
     ("drift_distance", "1.1"),
     ("drift_distance", "nan"),
@@ -117,9 +158,9 @@ BAD = [
     ("log_requests", "some"),
     ("traces", "perhaps"),
 ]
-SWITCHES = {"repository_control", "traces"}
-WITHOUT_A_BAD_VALUE = {"repository"}
-"""Any text is a path; whether there is a folder is found out later."""
+SWITCHES = {"repository_control", "traces", "trail_api"}
+WITHOUT_A_BAD_VALUE = {"redact", "repository", "trail"}
+"""Any text is a path, or a feature's name; whether there is such a folder, or feature, is found out later."""
 
 
 def flag(name: str) -> str:
@@ -320,6 +361,7 @@ def test_without_settings_the_app_reads_the_environment(tmp_path: Path, monkeypa
     """The factory for uvicorn takes what the variables say."""
     make_bundle(tmp_path)
     monkeypatch.setenv(variable("repository"), str(tmp_path))
+    monkeypatch.setenv(variable("trail"), str(tmp_path.with_name("trail")))
     monkeypatch.setenv(variable("device"), "cpu")
     app = create_app()
     app.state.repository.refresh()

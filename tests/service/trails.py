@@ -181,7 +181,7 @@ class Chain:
             "served": served,
             "outcome": int(outcome),
             "level": int(levels(np.array([norm]))[0]) if norm is not None and finite else NO_LEVEL,
-            "gradient_norm": float(norm) if norm is not None and finite else None,
+            "gradient_norm": _number(norm) if norm is not None and finite else None,
             "request_id": document.get("request_id"),
             "caller": document.get("caller"),
             "document": text,
@@ -191,7 +191,7 @@ class Chain:
         self.records[self.position] = row
         if self.tally.due(self.time):
             self.seal()
-        norms = [float(norm)] if norm is not None and finite else []
+        norms = [_number(norm)] if norm is not None and finite else []
         self.tally.add(self.position, served, self.time, [outcome], norms, int(out_of_range), int(withheld))
         return record
 
@@ -238,12 +238,17 @@ class Chain:
             connection.execute(insert(table), row)
 
 
+def _number(value: np.float32) -> float:
+    """The shortest decimal that reads back as that float32."""
+    return float(str(value))
+
+
 def _sensitivity(norm: np.float32, *, out_of_range: bool) -> dict[str, Any]:
-    """As in a record; the norm as the shortest decimal that reads back as that float32."""
+    """As in a record."""
     return {
         "features_out_of_range_share": 0.25 if out_of_range else 0.0,
         "first_order_distance_estimate": 0.5,
-        "gradient_norm": float(str(norm)) if np.isfinite(norm) else None,
+        "gradient_norm": _number(norm) if np.isfinite(norm) else None,
         "hidden_out_of_range_share": 0.0,
         "layer_derivatives": [1.5, 2.25],
         "margin": 1.25,

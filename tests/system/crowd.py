@@ -81,9 +81,7 @@ class Heard:
         data = {output["name"]: output["data"] for output in self.document["outputs"]}
         norms = data["gradient_norm"]
         classes = len(data["probabilities"]) // len(norms)
-        return [
-            [*data["probabilities"][row * classes : (row + 1) * classes], norm] for row, norm in enumerate(norms)
-        ]
+        return [[*data["probabilities"][row * classes : (row + 1) * classes], norm] for row, norm in enumerate(norms)]
 
 
 class Crowd:
@@ -141,14 +139,15 @@ class Crowd:
         """Answers with status 503 to requests sent since a time."""
         return [answer for answer in self.answers if answer.status == 503 and answer.sent >= since]
 
-    def wait_for(self, condition: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> float:
-        """Look again and again while the clients ask; returns how many seconds it took."""
-        return wait_for(condition, what, seconds)
-
     def wait_for_predictions(self, count: int, seconds: float = WAIT_SECONDS) -> float:
         """Until so many further predictions have come; returns how many seconds it took."""
         enough = len(self.predictions) + count
         return wait_for(lambda: len(self.predictions) >= enough, f"{count} predictions", seconds)
+
+    def wait_for_refusals(self, count: int, seconds: float = WAIT_SECONDS) -> float:
+        """Until so many requests, sent from now on, have been refused; returns how many seconds it took."""
+        since = time.monotonic()
+        return wait_for(lambda: len(self.refusals(since)) >= count, f"{count} refusals", seconds)
 
     def _ask_on_and_on(self, number: int, seed: int) -> None:
         generator = np.random.default_rng([seed, number])

@@ -58,7 +58,9 @@ class PostgreSQL:
         return f"postgresql://postgres@127.0.0.1:{port or self.port}/{database}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process is not None:
+            return
         with (self._folder / "log").open("ab") as output:
             self._process = subprocess.Popen(
                 self._command, user=self._user, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/"
@@ -145,8 +147,8 @@ def postgresql() -> Iterator[PostgreSQL]:
 class Wire:
     """Passes bytes between a port of its own and another, and breaks where it matters most.
 
-    Where it is told to, it lets a COMMIT pass and breaks when the server confirms it: what was committed is kept, and
-    who asked for it never learns.
+    Where it is told to, it lets the next COMMIT pass and breaks when the server confirms it: what was committed is
+    kept, and who asked for it never learns.
     """
 
     def __init__(self, port: int) -> None:
@@ -154,17 +156,21 @@ class Wire:
         self._to = port
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
-        self._armed = 0
+        self._wanted = b""
         self._lock = threading.Lock()
         self.breaks = 0
         """How many confirmations were lost."""
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def lose_confirmations(self, count: int) -> None:
-        """Break at so many of the next commits."""
+    def lose_confirmation(self, of: bytes) -> None:
+        """Break at the commit of the next statement that has these words."""
         with self._lock:
-            self._armed = count
+            self._wanted = of
+
+    def wait_for_breaks(self, count: int) -> None:
+        """Until so many confirmations have been lost."""
+        wait_for(lambda: self.breaks >= count, f"{count} confirmations that are lost")
 
     def close(self) -> None:
         """Break everything, for good."""
@@ -188,13 +194,14 @@ class Wire:
             threading.Thread(target=self._answer, args=(server, client, losing), daemon=True).start()
 
     def _ask(self, client: socket.socket, server: socket.socket, losing: threading.Event) -> None:
+        found = False
         with contextlib.suppress(OSError):
             while content := client.recv(1 << 16):
-                if b"COMMIT" in content:
-                    with self._lock:
-                        if self._armed:
-                            self._armed -= 1
-                            losing.set()
+                with self._lock:
+                    if self._wanted and self._wanted in content:
+                        found, self._wanted = True, b""
+                if found and b"COMMIT" in content:
+                    losing.set()
                 server.sendall(content)
         _shut(client)
         _shut(server)
@@ -214,4 +221,3 @@ def _shut(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
         one.shutdown(socket.SHUT_RDWR)
     one.close()
-

@@ -162,6 +162,10 @@ class Evidence:
         """The records of refused requests that left none."""
         return [record.document for record in self.records if record.document["kind"] == "gap"]
 
+    def covered(self) -> list[int]:
+        """The positions that segments cover, where there is one writer."""
+        return [position for _, first, last in self.segments for position in range(first, last + 1)]
+
     def told_as_missed(self) -> int:
         """How many requests left no record, by what the trail itself says."""
         return sum(gap["requests"] for gap in self.gaps())

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -96,8 +96,11 @@ class FilterFlags(Command):
     version: int | None = Field(None, ge=1, description="of this version of it")
     since: Moment | None = Field(None, description="from this time on (UTC), as 2026-11-23 or 2026-11-23T18:30:00Z")
     until: Moment | None = Field(None, description="before this time")
-    outcome: tuple[str, ...] = Field(
-        (), description="nominal, elevated, critical, unjudged, failure or event; several separated by commas"
+    verdict: tuple[Literal["nominal", "elevated", "critical"], ...] = Field(
+        (), description="with one of these verdicts, separated by commas"
+    )
+    outcome: tuple[Literal["nominal", "elevated", "critical", "unjudged", "failure", "event"], ...] = Field(
+        (), description="the same, and further ones; what fits --verdict or --outcome is meant"
     )
     min_norm: float | None = Field(None, ge=0, description="of a gradient norm of at least this")
     request_id: str | None = Field(None, description="of this request")
@@ -105,26 +108,13 @@ class FilterFlags(Command):
 
     def filter(self) -> "Filter":
         """The same, as a query of the trail takes it; raises InvalidInputError."""
-        from service.trail.queries import Filter
-        from service.trail.tables import Outcome
+        from service.trail.asked import FilterQuery
 
-        known = {outcome.name.lower(): outcome for outcome in Outcome}
-        unknown = [name for name in self.outcome if name not in known]
-        if unknown:
-            raise InvalidInputError(f"--outcome: expected some of {', '.join(known)}, got {unknown[0]!r}")
-        return Filter(
-            model=self.model,
-            version=self.version,
-            since=_microseconds(self.since),
-            until=_microseconds(self.until),
-            outcomes=frozenset(known[name] for name in self.outcome),
-            least_norm=self.min_norm,
-            request_id=self.request_id,
-            caller=self.caller,
-        )
+        given = {name: getattr(self, name) for name in FilterFlags.model_fields}
+        return FilterQuery(**{**given, "verdict": list(self.verdict), "outcome": list(self.outcome)}).filter()
 
 
-def _microseconds(time: datetime | None) -> int | None:
+def microseconds(time: datetime | None) -> int | None:
     """Since 1970, exactly."""
     if time is None:
         return None

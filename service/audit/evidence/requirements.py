@@ -1,4 +1,4 @@
-"""Which part of the evidence speaks to which requirement (`requirements.toml`: prose, to be read by more than programmers)."""
+"""Which part of the evidence speaks to which requirement: prose, in `requirements.toml`, for others to read too."""
 
 import tomllib
 from functools import cache

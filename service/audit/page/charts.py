@@ -33,7 +33,6 @@ _VARIABLES = {
 }
 _STYLE: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "chainzrule",
     "font.size": FONT_SIZE,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -142,7 +141,7 @@ def deciles(report: AuditReport) -> str:
 
 def _svg(draw: Callable[[Axes], None], description: str) -> str:
     """Draw one plot, and make it fit to stand in a page."""
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": description}):  # the same names again, but not in another plot
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()

@@ -108,6 +108,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
     "probability": probability,
     "moment": moment,
+    "counted": lambda value, noun: f"{value:,} {noun}" + ("" if value == 1 else "s"),
     "count": lambda value: f"{value:,}",
     "plain": lambda value: f"{value:g}",
     "points": lambda share: f"{100 * share:+.3g} points".replace("-", "−"),

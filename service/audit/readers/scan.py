@@ -16,9 +16,14 @@ BLOCK = 256 * 1024  # bytes that are read, and decoded, at once: to decode so ma
 VALUE_BYTES = 16 * 2**20  # of one row at most
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _SCALAR = re.compile(rb'[^ \t\n\r,:\[\]{}"]+')
-_INNER = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}"]', re.DOTALL)  # a lone quote: the string ends in a later block
+_WITHIN_STRING = rb'(?:[^"\\]++|\\.)*+"'
+# What matters of a value that has values within: a whole string; a whole array or object without further ones, which a
+# row is in most cases; or else a bracket or a quote alone. All begin with one of a few bytes: so they are found fast.
+_INNER = re.compile(
+    rb'[\[\]{}"](?:(?<=")%b|(?<=[\[{])(?:[^\[\]{}"]++|"%b)*+[\]}])?' % (_WITHIN_STRING, _WITHIN_STRING), re.DOTALL
+)
 
 
 class Cursor:
@@ -120,16 +125,16 @@ class Cursor:
             for match in _INNER.finditer(self._data, at):
                 at = match.end()
                 token = match.group()
+                if token == b'"':  # it ends in a later block
+                    at = match.start()
+                    break
                 if token in {b"[", b"{"}:
                     depth += 1
                 elif token in {b"]", b"}"}:
                     depth -= 1
-                    if not depth:
-                        start, self._at = self._at, at
-                        return self._data[start:at] if keep else b""
-                elif token == b'"':
-                    at = match.start()
-                    break
+                if not depth:
+                    start, self._at = self._at, at
+                    return self._data[start:at] if keep else b""
             else:
                 at = len(self._data)
             if not keep:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from simdjson import Array, Parser
 
 from model.manifest import Manifest
-from service import json
 from service.audit.readers.batch import IGNORED_AT_MOST, row_error
 from service.audit.readers.scan import BLOCK
 from service.errors import shown
@@ -39,6 +39,8 @@ class RowTexts:
         """
         self._manifest = manifest
         self._features = frozenset(feature.name for feature in manifest.features)
+        self._width = len(manifest.features)
+        self._parser = Parser()
         self._decode = decode
         self._where = where
         self._key = key
@@ -57,7 +59,7 @@ class RowTexts:
             InvalidInputError: one is not what the model takes; the pointer of its first fault leads to it.
         """
         if self._key is None:
-            x = _lists(texts, len(self._features))
+            x = self._lists(texts)
             if x is not None:
                 return x, None
         rows = [self._decode(text, first + k) for k, text in enumerate(texts)]
@@ -65,6 +67,23 @@ class RowTexts:
         if self._extra:
             rows = [self._trimmed(row) if isinstance(row, dict) else row for row in rows]
         return rows_to_array(rows, self._manifest, self._where, first), labels
+
+    def _lists(self, texts: Sequence[bytes]) -> NDArray[np.float32] | None:
+        """All rows at once, where each is a plain list of as many numbers as there are features; else None.
+
+        Each text begins with the only opening bracket that it has: so none can end within another one.
+        """
+        body = b"[" + b",".join(texts) + b"]"
+        if body.count(b"[") != len(texts) + 1 or not all(text.lstrip().startswith(b"[") for text in texts):
+            return None
+        try:
+            rows: Any = self._parser.parse(body)
+            if len(rows) != len(texts) or any(not isinstance(row, Array) or len(row) != self._width for row in rows):
+                return None
+            values = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
+        except (ValueError, RuntimeError, TypeError):  # it is no JSON, or there is something else than numbers
+            return None
+        return narrow(values.reshape(len(texts), self._width))
 
     def _label(self, row: Any, number: int) -> Any:
         """Take the label out of a row."""
@@ -80,24 +99,6 @@ class RowTexts:
             if key not in self._features and len(self._ignored) < IGNORED_AT_MOST:
                 self._ignored[shown(key)] = None
         return {key: value for key, value in row.items() if key in self._features}
-
-
-def _lists(texts: Sequence[bytes], features: int) -> NDArray[np.float32] | None:
-    """All rows at once, where each is a plain list of as many numbers as there are features; else None.
-
-    Each text begins with the only opening bracket that it has: so none can end within another one.
-    """
-    body = b'{"rows":[' + b",".join(texts) + b"]}"
-    if body.count(b"[") != len(texts) + 1 or not all(text.lstrip().startswith(b"[") for text in texts):
-        return None
-    document = json.parse(body)
-    rows = document["rows"] if document is not None and list(document) == ["rows"] else None
-    if not isinstance(rows, json.Array) or len(rows) != len(texts):
-        return None
-    if any(not isinstance(row, json.Array) or len(row) != features for row in rows):
-        return None
-    values = json.numbers(rows)
-    return None if values is None else narrow(values.reshape(len(texts), features))
 
 
 def pieces(texts: Iterator[bytes]) -> Iterator[list[bytes]]:

@@ -16,6 +16,9 @@ UNIT = 2.0**-24
 ELEMENTARY = 4 * UNIT
 """Error of the exponential (relative) and of the sigmoid (absolute), assumed."""
 
+LEAST = 2.0**-126
+"""The least normal float32: what is below it may lose all its digits."""
+
 Floats = NDArray[np.float64]
 Attributes = dict[str, Any]
 
@@ -35,10 +38,10 @@ class Sampling:
         return values.reshape(1 + self.samples, self.batch, *values.shape[1:])
 
     def moved(self, values: Floats, size: Floats) -> Floats:
-        """Values, those of the samples moved by up to `size`, of the same shape."""
+        """Values, those of the samples moved by up to `size`, of the same shape, and by what underflow may take."""
         moves = self.generator.uniform(-1, 1, values.shape)
         moves[: self.batch] = 0
-        return values + moves * size
+        return values + moves * (size + LEAST)
 
     def rounded(self, values: Floats) -> Floats:
         """Values, those of the samples rounded at random."""
@@ -164,14 +167,18 @@ def _pad(_: Sampling, inputs: list[Floats], __: Attributes) -> list[Floats]:
 
 
 def _positive(difference: Callable[..., Floats]) -> Rule:
-    """A comparison that is true where a difference is positive; every other sample errs where that is uncertain."""
+    """A comparison that is true where a difference is positive.
+
+    Where that is uncertain, every other sample moves towards the other truth, by so much that the bound, which is
+    `factor` standard deviations, is one and a half truths.
+    """
 
     def rule(sampling: Sampling, inputs: list[Floats], _: Attributes) -> list[Floats]:
         excess = difference(*inputs)
         truths = sampling.blocks((excess > 0).astype(np.float64))
         unclear = sampling.uncertain(excess)
         truths[1:, unclear] = truths[0, unclear]
-        truths[1::2, unclear] = 1 - truths[0, unclear]
+        truths[1::2, unclear] += (1 - 2 * truths[0, unclear]) * 1.5 * np.sqrt(2) / sampling.factor
         return [truths.reshape(excess.shape)]
 
     return rule

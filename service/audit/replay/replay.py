@@ -3,6 +3,7 @@
 Records are gathered by bundle and plan, and computed many at a time.
 """
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from model import bundle
 from model.errors import BundleError
+from model.manifest import NAME_PATTERN
 from model.outputs import Plan
 from service.audit.replay.compare import ROWS, Finding, Replayed, Result
 from service.audit.replay.inputs import KnownInputs
 from service.audit.replay.recorded import Document
-from service.errors import StartError
+from service.errors import StartError, shown
 from service.runtime import Runtime
 
 NAMED = 100
@@ -136,6 +138,8 @@ class Replay:
         return self._models[key]
 
     def _open(self, name: str, version: int, digest: str) -> Replayed | str:
+        if not re.fullmatch(NAME_PATTERN, name):
+            return f"expected a plain name of a model, got {shown(name)!r}"
         path = self._repository / name / str(version)
         try:
             read = bundle.read(path.absolute())

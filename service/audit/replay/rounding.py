@@ -8,10 +8,11 @@ in [−1, 1]:
     a ± b, a · b, a / b, √a:   v (1 + u ξ)
     A · B of n terms:          A · B + ξ u √n (|A| · |B|)
 
-The second is what n roundings of partial sums come to where they are independent (Higham and Mary 2019); no partial
-sum is greater than |A| · |B|, whatever the order of summation, so that the bound holds for a row alone and in a batch,
-on one thread or many, and with fused multiplication and addition. Where a comparison is closer than rounding (which
-class leads, whether a unit is beyond its bound), half of the samples take the other side.
+and each by up to 2⁻¹²⁶ besides, which underflow may take. The second is what n roundings of partial sums come to
+where they are independent (Higham and Mary 2019); no partial sum is greater than |A| · |B|, whatever the order of
+summation, so that the bound holds for a row alone and in a batch, on one thread or many, and with fused
+multiplication and addition. Where a comparison is closer than rounding (which class leads, whether a unit is beyond
+its bound), half of the samples take the other side.
 
 It is a bound in the statistical sense, not a proof: roundings are taken to be independent of each other. The worst case
 that can be proved, n u in place of √n u and all signs against us, says nothing of wide networks: with 784 inputs it
@@ -30,15 +31,13 @@ from onnx import numpy_helper
 
 from model.graph import subgraph
 from model.outputs import INPUT
-from service.audit.replay.operators import RULES, Sampling
+from service.audit.replay.operators import LEAST, RULES, Sampling
 from service.errors import InvalidInputError
 
 FACTOR = 12
 """Standard deviations: far beyond what chance yields, and SAMPLES tell σ to about 13 %."""
 SAMPLES = 32
 SEED = 0
-LEAST = 2.0**-126
-"""The least normal float32: a result below it may lose all its digits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,5 +92,5 @@ class Rounding:
 def _bounded(blocks: NDArray[np.float64]) -> Bounded:
     """From [1 + samples, batch, …], of which the first is exact."""
     exact = blocks[0]
-    bound = FACTOR * np.sqrt(((blocks[1:] - exact) ** 2).mean(axis=0)) + LEAST
+    bound = FACTOR * np.sqrt(((blocks[1:] - exact) ** 2).mean(axis=0)) + LEAST  # never 0
     return Bounded(exact, np.where(np.isfinite(bound), bound, np.inf))
