@@ -236,6 +236,7 @@ class PredictionPath:
                 caller=progress.caller,
                 request_id=request_id,
                 begun=progress.begun,
+                by_row=face.withholds,
                 status=HTTPStatus.OK if decision is None or not decision.rejected else REFUSED,
             )
         progress.timing.record = time.perf_counter() - begun

@@ -104,6 +104,8 @@ class Predictions(Entry):
     """Microseconds from the request's beginning to here."""
     status: int = HTTPStatus.OK
     plan: Plan = Plan.SENSITIVITY
+    by_row: bool = True
+    """Whether the answer has an error for a row that overflowed; else all of it was asked for and finite, or refused."""
     rows: Rows = field(default_factory=lambda: Rows([]))
     decision: Decision | None = None
     served: ServedModel | None = None
@@ -135,7 +137,7 @@ class Predictions(Entry):
             outcome = written.outcome
             if verdicts is not None and written.finite:
                 outcome = int(verdicts[row])
-            if not written.finite:
+            if self.by_row and not written.finite:
                 what, status = FAILED, HTTPStatus.UNPROCESSABLE_ENTITY
             elif self.abandoned:
                 what, status = UNDELIVERED, HTTPStatus.SERVICE_UNAVAILABLE

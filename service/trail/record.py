@@ -30,7 +30,6 @@ from model.outputs import Task
 from service import json
 from service.computed import Computed, Rows
 from service.runtime import Execution
-from service.sensitivity import VERDICTS
 from service.trail.canonical import dumps, rows_of_numbers
 from service.trail.tables import NO_LEVEL, Outcome, levels
 
@@ -43,6 +42,7 @@ SCALARS = {
     Task.REGRESSION: "predicted value",
 }
 """Which scalar's gradient the sensitivity is of."""
+NORM = "l2"
 UNIT = "per training standard deviation"
 _PREDICTED = ("expected_level", "logits", "probabilities", "value")
 _FIGURES = {
@@ -133,6 +133,9 @@ class Form:
             }
         )
         self._labels = [dumps(label) for label in manifest.target.classes]
+        self._constants = tuple(
+            (name, dumps(text)) for name, text in (("norm", NORM), ("scalar", SCALARS[manifest.task]), ("unit", UNIT))
+        )
 
     @cached_property
     def template(self) -> bytes:
@@ -186,82 +189,58 @@ class Form:
 
     def outputs(self, computed: Computed) -> list[tuple[bytes, bytes]]:
         """Of each row of a batch its output and its sensitivity, as canonical JSON."""
-        rows = len(computed.x)
-        own = [(name, computed.outputs[name]) for name in _PREDICTED if name in computed.outputs]
-        digested = [name for name in DIGESTED if name in computed.outputs]
         figures = _figures(computed)
-        matrix = np.concatenate([values.reshape(rows, -1) for _, values in (*own, *figures)], axis=1)
-        numbers = [row.split(b",") for row in rows_of_numbers(matrix)]
-        before = sum(name < "label" for name, _ in own)  # the expected level, which has one number
-        split = sum(values.size // rows for _, values in own)
-        labels = self._labels_of(computed)
-        output = _output_template(
-            tuple((name, _width(values)) for name, values in own), tuple(digested), labelled=labels is not None
-        )
-        outputs = [
-            output
-            % (
-                *row[:before],
-                *(sha256(computed.outputs[name][k].astype("<f4").tobytes()).hexdigest().encode() for name in digested),
-                *(() if labels is None else (labels[k],)),
-                *row[before:split],
-            )
-            for k, row in enumerate(numbers)
-        ]
+        texts = _texts({name: computed.outputs[name] for name in _PREDICTED if name in computed.outputs} | figures)
+        for name in DIGESTED:
+            if name in computed.outputs:
+                rows = computed.outputs[name].astype("<f4", copy=False)
+                texts[f"{name}_sha256"] = [b'"%b"' % sha256(row.tobytes()).hexdigest().encode() for row in rows]
+        if self._labels:
+            ranked = "logits" if self._manifest.task is Task.CLASSIFICATION else "probabilities"
+            texts["label"] = [self._labels[place] for place in computed.outputs[ranked].argmax(axis=1).tolist()]
+        outputs = _objects({name: column for name, column in texts.items() if name not in figures})
         if not figures:
-            return [(text, b"null") for text in outputs]
-        scalar = SCALARS[self._manifest.task]
-        sensitivity = _sensitivity_template(tuple((name, _width(values)) for name, values in figures), scalar)
-        outside = computed.judgement.out_of_range.tolist()
-        return [
-            (text, sensitivity % (*row[split:-1], _TRUTHS[out], row[-1]))
-            for text, row, out in zip(outputs, numbers, outside, strict=True)
-        ]
-
-    def _labels_of(self, computed: Computed) -> list[bytes] | None:
-        """Of each row the predicted class or level, as the answers have it; None in regression."""
-        if not self._labels:
-            return None
-        ranked = "logits" if self._manifest.task is Task.CLASSIFICATION else "probabilities"
-        return [self._labels[place] for place in computed.outputs[ranked].argmax(axis=1).tolist()]
+            return [(output, b"null") for output in outputs]
+        judged = {name: texts[name] for name in figures}
+        judged["out_of_range"] = [_TRUTHS[outside] for outside in computed.judgement.out_of_range.tolist()]
+        return list(zip(outputs, _objects(judged, self._constants), strict=True))
 
 
-def _figures(computed: Computed) -> list[tuple[str, NDArray[np.float32]]]:
-    """The figures of the sensitivity by name, in the order of the names but for the percentile, which comes last."""
+def _figures(computed: Computed) -> dict[str, NDArray[np.float32]]:
+    """The figures of the sensitivity by name; none where the plan does not compute it."""
     if "gradient_norm" not in computed.outputs:
-        return []
+        return {}
     judgement = computed.judgement
     figures = {name: computed.outputs[output] for name, output in _FIGURES.items() if output in computed.outputs}
     if judgement.first_order_distance is not None:
         figures["first_order_distance_estimate"] = judgement.first_order_distance
-    return [*sorted(figures.items()), ("percentile", judgement.percentile.astype(np.float32))]
+    figures["percentile"] = judgement.percentile.astype(np.float32)
+    return figures
 
 
-def _width(values: NDArray[np.float32]) -> int:
-    """How many numbers a row has, 0 where it is no list."""
-    return values.shape[1] if values.ndim > 1 else 0
-
-
-def _entry(name: str, width: int) -> bytes:
-    return b'"%b":%b' % (name.encode(), b"[" + b",".join([b"%b"] * width) + b"]" if width else b"%b")
-
-
-@lru_cache
-def _output_template(shape: tuple[tuple[str, int], ...], digested: tuple[str, ...], *, labelled: bool) -> bytes:
-    entries = {name: _entry(name, width) for name, width in shape}
-    entries |= {f"{name}_sha256": b'"%b_sha256":"%%b"' % name.encode() for name in digested}
-    if labelled:
-        entries["label"] = b'"label":%b'
-    return b"{" + b",".join(entries[name] for name in sorted(entries)) + b"}"
-
-
-@lru_cache
-def _sensitivity_template(shape: tuple[tuple[str, int], ...], scalar: str) -> bytes:
-    entries = {name: _entry(name, width) for name, width in shape}
-    entries["out_of_range"] = b'"out_of_range":%b'
-    entries |= {
-        name: _plain(dumps({name: text})[1:-1]) for name, text in (("norm", "l2"), ("scalar", scalar), ("unit", UNIT))
+def _texts(values: dict[str, NDArray[np.float32]]) -> dict[str, Sequence[bytes]]:
+    """Each output as one text a row: a number, or a list of numbers."""
+    texts: dict[str, Sequence[bytes]] = {
+        name: [b"[%b]" % row for row in rows_of_numbers(array)] for name, array in values.items() if array.ndim > 1
     }
+    single = [name for name, array in values.items() if array.ndim == 1]
+    if single:
+        rows = rows_of_numbers(np.stack([values[name] for name in single], axis=1))
+        texts |= zip(single, zip(*(row.split(b",") for row in rows), strict=True), strict=True)
+    return texts
+
+
+def _objects(columns: dict[str, Sequence[bytes]], constants: tuple[tuple[str, bytes], ...] = ()) -> list[bytes]:
+    """A JSON object for each row, of columns of texts, and of what is the same in all."""
+    names = sorted(columns)
+    template = _template(tuple(names), constants)
+    return [template % row for row in zip(*(columns[name] for name in names), strict=True)]
+
+
+@lru_cache
+def _template(names: tuple[str, ...], constants: tuple[tuple[str, bytes], ...]) -> bytes:
+    entries = {name: b'"%b":%%b' % name.encode() for name in names}
+    entries |= {name: b'"%b":%b' % (name.encode(), _plain(text)) for name, text in constants}
     return b"{" + b",".join(entries[name] for name in sorted(entries)) + b"}"
 
 
@@ -271,4 +250,3 @@ def _plain(text: bytes) -> bytes:
 
 
 _TRUTHS = {False: b"false", True: b"true"}
-VERDICT_TEXTS = tuple(dumps(verdict.value) for verdict in VERDICTS)

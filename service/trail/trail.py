@@ -144,6 +144,7 @@ class Trail:
         caller: str | None,
         request_id: str,
         begun: float,
+        by_row: bool = True,
         status: int = HTTPStatus.OK,
     ) -> Receipt:
         """Record the rows of a request; with durability `commit`, once this returns they are on disk.
@@ -159,6 +160,7 @@ class Trail:
             api=api,
             latency=round((time.perf_counter() - begun) * 1e6),
             status=status,
+            by_row=by_row,
             plan=plan,
             rows=rows,
             decision=decision,
@@ -309,8 +311,12 @@ class Trail:
     def _written(self, written: Written) -> None:
         for entry, chain in zip(written.entries, written.hashes, strict=True):
             self._records -= entry.count
-            if entry.future is not None and not entry.future.done():
+            if entry.future is None or entry.future.done():
+                continue
+            if chain is not None:
                 entry.future.set_result(chain)
+            else:
+                entry.future.set_exception(TrailError("expected records that can be written, got a fault, see the log"))
         while self._waiting and self._waiting[0].future is not None and self._waiting[0].future.done():
             self._waiting.popleft()
         self._writing = False

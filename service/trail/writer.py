@@ -30,13 +30,15 @@ from service.trail import checkpoint, tables
 from service.trail.canonical import dumps
 from service.trail.chain import START, RecordId, link
 from service.trail.database import Database, Row, TakenError, reason, transaction
-from service.trail.entry import Entry, Event
+from service.trail.entry import Columns, Entry, Event, Failure, Sums
 from service.trail.keys import Keys
 from service.trail.record import Form, Kept
 from service.trail.segments import Tally
+from service.trail.tables import Outcome
 from service.version import VERSION
 
 SEGMENT_SECONDS = 60.0
+UNMADE = "internal-error"  # the problem of a record that stands for one that could not be made
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts
 IDENTITY_BYTES = 16
 
@@ -48,8 +50,8 @@ class Written:
     """A group that is in the database."""
 
     entries: list[Entry]
-    hashes: list[bytes]
-    """Of the last record of each entry."""
+    hashes: list[bytes | None]
+    """Of the last record of each entry; None where its documents could not be made, which failures stand for."""
     records: int
     seconds: float
     """From the beginning of the successful attempt."""
@@ -218,17 +220,18 @@ class Writer:
         before = RecordId(self._number, self._position).key
         head = self._head
         rows: list[Row] = []
-        hashes: list[bytes] = []
+        hashes: list[bytes | None] = []
         numbers = [self._served_number(connection, entry.model) for entry in group]
         for entry, served in zip(group, numbers, strict=True):
             key = RecordId(self._number, entry.first).key
-            for outcome, level, norm, document in entry.documents(self._number, self._forms):
+            columns, well = self._columns(entry)
+            for outcome, level, norm, document in columns:
                 head = link(head, document)
                 rows.append(
                     (key, entry.time, served, outcome, level, norm, entry.request_id, entry.caller, document, head)
                 )
                 key += 1
-            hashes.append(head)
+            hashes.append(head if well else None)
         if rows[0][0] != before + 1:
             raise RuntimeError(f"expected position {self._position + 1} next, got {RecordId.of_key(rows[0][0])}")
         try:
@@ -244,6 +247,27 @@ class Writer:
         self._head, self._position = head, self._position + len(rows)
         if tell:
             self._listener.written(Written(group, hashes, len(rows), time.perf_counter() - started))
+
+    def _columns(self, entry: Entry) -> tuple[list[Columns], bool]:
+        """The records of an entry, and whether they are its own: a fault in one must not keep all others waiting."""
+        try:
+            return list(entry.documents(self._number, self._forms)), True
+        except Exception:
+            log.exception("records could not be made", extra={"request_id": entry.request_id})
+        columns: list[Columns] = []
+        for place in range(entry.count):
+            failure = Failure(
+                entry.time,
+                entry.request_id,
+                entry.caller,
+                1,
+                first=entry.first + place,
+                problem=UNMADE,
+                served=entry.model,
+            )
+            columns += failure.documents(self._number, self._forms)
+        entry.sums = Sums([int(Outcome.FAILURE)] * entry.count)
+        return columns, False
 
     def _kept(self, connection: Connection, before: int, count: int) -> list[bytes] | None:
         """The hashes of records that were written already; None where they are not all there."""

@@ -1,5 +1,6 @@
 """`chainzrule-audit checkpoint`: the signed ends of the chains, to be kept where the operator cannot change them."""
 
+import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ class ShowCheckpoints(SourceFlags):
     def execute(self) -> int:
         """Show them."""
         found = self._of_service(self.url) if self.url else self._of_trail()
+        if not found.checkpoints:
+            print("chainzrule-audit: no checkpoint was signed yet", file=sys.stderr)
         if self.keys:
             print("".join(key.pem for key in found.keys), end="")
         else:
