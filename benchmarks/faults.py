@@ -310,8 +310,8 @@ def main() -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     print(
         "acknowledged, found: rows that clients have received; twice, otherwise: of them; no record: refused requests "
-        "that left none; in gaps: requests of which gap records tell; oldest lost: seconds before the kill that its answer "
-        "came; the other seconds: at worst"
+        "that left none; in gaps: requests of which gap records tell; oldest lost: seconds from an answer to the kill; "
+        "the other seconds: at worst"
     )
     sys.exit(0 if all(line.ok for line in lines) else 1)
 

@@ -110,7 +110,9 @@ class Statements:
             signed = Signed.of_json(published if isinstance(published, dict) else {})
             place = int(signed.document["position"])
         except InvalidInputError as error:
-            self._refuse(position or 1, f"{source} that can be read", str(error))
+            told = published.get("position") if isinstance(published, dict) else None
+            place = position or (told if isinstance(told, int) else 1)
+            self._refuse(place, f"{source} that can be read", str(error))
             return None
         key = self.keys.by_id.get(str(signed.document["key"]))
         if signed.kind != kind or signed.document["writer"] != self.writer or position not in {None, place}:

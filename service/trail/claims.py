@@ -18,10 +18,9 @@ Columns = tuple[str, Bundle | None, int, float | None, str | None, str | None]
 Claims = tuple[int, int, Columns, bool, bool]
 """Writer, position, columns; whether the row is out of range, of those that have a norm; whether it was withheld."""
 _VERDICTS: dict[str | None, int] = {verdict.value: place for place, verdict in enumerate(Verdict)}
-_VERDICTS[None] = int(Outcome.UNJUDGED)
-_FAILURE, _EVENT = int(Outcome.FAILURE), int(Outcome.EVENT)
+_UNJUDGED, _FAILURE, _EVENT = int(Outcome.UNJUDGED), int(Outcome.FAILURE), int(Outcome.EVENT)
+_VERDICTS[None] = _UNJUDGED
 _WITHHELD = frozenset({"withheld", "rejected"})
-_FAILED = "failed"  # the network overflowed
 
 
 class Reader:
@@ -49,9 +48,9 @@ def _claims(document: Any) -> Claims:
     outside = withheld = False
     if kind == "prediction":
         outcome = _VERDICTS[document["verdict"]]
-        sensitivity, decision = document["sensitivity"], document["decision"]
-        withheld = decision in _WITHHELD
-        if sensitivity is not None and decision != _FAILED:
+        withheld = document["decision"] in _WITHHELD
+        if outcome != _UNJUDGED:  # what has no verdict has no norm, either: it was not computed, or overflowed
+            sensitivity = document["sensitivity"]
             norm = sensitivity["gradient_norm"]
             outside = norm is not None and sensitivity["out_of_range"] is True
     elif kind == "failure":

@@ -105,7 +105,7 @@ class Predictions(Entry):
     status: int = HTTPStatus.OK
     plan: Plan = Plan.SENSITIVITY
     by_row: bool = True
-    """Whether the answer has an error for a row that overflowed; else all of it was asked for and finite, or refused."""
+    """Whether a row that overflowed has an error in the answer; else what was asked for is finite, or was refused."""
     rows: Rows = field(default_factory=lambda: Rows([]))
     decision: Decision | None = None
     served: ServedModel | None = None

@@ -182,8 +182,8 @@ class _Chain:
 
     def state(self, name: str, content: Any) -> None:
         """Take in a statement about the chain."""
-        if self._links is not None:
-            raise ValueError(f"got {name!r} after the records; it stands before them")
+        if self._links is not None or self._records:
+            raise ValueError(f"got {name!r} after a record; it stands before the first")
         match name:
             case "tombstone":
                 self._statements.tombstone(content)

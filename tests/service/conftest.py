@@ -2,6 +2,7 @@ import itertools
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,19 @@ _numbers = itertools.count(1)
 @pytest.fixture
 def postgresql_url(postgresql: str) -> Iterator[str]:
     """URL of an empty database of a test's own."""
+    with _empty_database(postgresql) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def postgresql_module_url(postgresql: str) -> Iterator[str]:
+    """URL of a database that is empty when a module begins."""
+    with _empty_database(postgresql) as url:
+        yield url
+
+
+@contextmanager
+def _empty_database(postgresql: str) -> Iterator[str]:
     name = f"trail{next(_numbers)}"
     engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:

@@ -112,6 +112,15 @@ def predictions(answer: Answer) -> list[dict[str, Any]]:
     return rows
 
 
+def without_receipt(document: dict[str, Any]) -> dict[str, Any]:
+    """An answer of either face without its receipt, which is another one for each request."""
+    rest = {key: value for key, value in document.items() if key not in {"audit", "parameters"}}
+    parameters = document.get("parameters")
+    if parameters is not None:
+        rest["parameters"] = {key: value for key, value in parameters.items() if key != "audit_receipt"}
+    return rest
+
+
 def tensor(rows: Values | Sequence[Sequence[float]], *, datatype: str = "FP32", **changes: Any) -> dict[str, Any]:
     """An input tensor of the Open Inference Protocol."""
     values = np.asarray(rows)

@@ -146,6 +146,25 @@ def test_a_broken_trail(broken: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (False, "2-2") == (document["whole"], document["first"]["record"])
 
 
+def test_what_nobody_signed_is_told(trail: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Up to where each chain is signed: who deletes checkpoints leaves a trail that says so."""
+    lines = printed(capsys, "verify", "--trail", trail).splitlines()
+    assert ["writer", "first", "last", "signed", "up", "to"] == lines[3].split()[:6]
+    half = str(RECORDS // 2)
+    assert [["1", "1", half, half], ["2", "1", half, half]] == [line.split()[:4] for line in lines[4:6]]
+    shutil.copytree(trail, tmp_path / "unsigned")
+    with sqlite3.connect(tmp_path / "unsigned" / "trail.db") as connection:
+        connection.execute("DELETE FROM checkpoints WHERE writer = 2")
+    connection.close()
+    told = printed(capsys, "verify", "--trail", tmp_path / "unsigned")
+    assert ["2", "1", half, "-"] == told.splitlines()[5].split()[:4]
+    assert "What follows the last signed checkpoint of a chain rests on its hashes alone." in told
+    kept = tmp_path / "kept.ndjson"
+    kept.write_text(checkpoints_of(trail))
+    told = printed(capsys, "verify", "--trail", tmp_path / "unsigned", "--checkpoints", kept)
+    assert [half, half] == [line.split()[3] for line in told.splitlines()[4:6]]
+
+
 def test_published_checkpoints(
     trail: Path, broken: Path, repository: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,18 @@ from model.outputs import Task
 from service.app import create_app
 from service.runtime import Runtime
 from tests.builders import export_network, make_network, make_rows
-from tests.service.support import AMOUNT, CLASSES, JSON, LEVELS, PROBLEM, WILD, Truth, differences, make_settings
+from tests.service.support import (
+    AMOUNT,
+    CLASSES,
+    JSON,
+    LEVELS,
+    PROBLEM,
+    WILD,
+    Truth,
+    differences,
+    make_settings,
+    without_receipt,
+)
 
 EPSILON = float(np.finfo(np.float32).eps)
 AT_MOST = 8.0
@@ -102,11 +113,11 @@ def mixed_calls(truths: dict[str, Truth], count: int, *, seed: int) -> list[Call
 
 
 async def ask(client: httpx.AsyncClient, call: Call) -> tuple[int, str, Any]:
-    """Status, media type and document, less the id of the request."""
+    """Status, media type and document, less its receipt; all requests have the same id."""
     path, body = call
     headers = {"content-type": JSON, "x-request-id": "same"}
     response = await client.post(path, json=body, headers=headers)
-    return response.status_code, response.headers["content-type"], response.json()
+    return response.status_code, response.headers["content-type"], without_receipt(response.json())
 
 
 def batches(app: FastAPI) -> tuple[float, float]:

@@ -115,8 +115,11 @@ def test_no_more_batches_run_at_once_than_are_allowed(repository: Path, model: H
 
 def test_the_stages_of_a_request_are_told_in_milliseconds() -> None:
     """As the header Server-Timing has them, in their order."""
-    timing = Timing(receive=0.0015, decode=0.25, queue=0.0, inference=1e-5, encode=2.0)
-    expected = b"receive;dur=1.500, decode;dur=250.000, queue;dur=0.000, inference;dur=0.010, encode;dur=2000.000"
+    timing = Timing(receive=0.0015, decode=0.25, queue=0.0, inference=1e-5, encode=2.0, record=0.003)
+    expected = (
+        b"receive;dur=1.500, decode;dur=250.000, queue;dur=0.000, inference;dur=0.010, encode;dur=2000.000, "
+        b"record;dur=3.000"
+    )
     assert expected == timing.header()
 
 
@@ -214,7 +217,10 @@ def test_a_version_in_the_query_is_no_version(client: TestClient) -> None:
     """A version is part of the path: what stands in the query neither chooses one nor is documented."""
     answer = ask(client, "POST", f"/v1/models/{CLASSES}/predict?version=1", {"instances": [[0.0] * 5]})
     assert 2 == answer.json()["version"]
-    for path, operations in client.get("/openapi.json").json()["paths"].items():
+    paths = client.get("/openapi.json").json()["paths"]
+    predicting = {path: operations for path, operations in paths.items() if path.endswith(("/predict", "/infer"))}
+    assert 4 == len(predicting)
+    for path, operations in predicting.items():
         for operation in operations.values():
             declared = {(parameter["name"], parameter["in"]) for parameter in operation.get("parameters", [])}
             assert {place for _, place in declared} <= {"path"}

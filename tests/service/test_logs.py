@@ -75,14 +75,16 @@ def logged(repository: Path, lines: Lines, **changes: Any) -> Iterator[TestClien
 
 
 def test_the_start_is_told_as_text(repository: Path, lines: Lines) -> None:
-    """One line an event: what predictions run on, and each version with its digest."""
+    """One line an event: what predictions run on, where the trail is, each version with its digest, a checkpoint."""
     logs.install(make_settings(repository))
     with serve(repository) as client:
         digest = ask(client, "GET", f"/v1/models/{CLASSES}/versions/1").json()["digest"]
     found = lines.text()
-    assert 6 == len(found)
+    assert 8 == len(found)
     assert found[0][0].startswith("INFO service.app: onnxruntime ")
     assert "runs on CPUExecutionProvider (device cpu)" in found[0][0]
+    assert found[1][0].startswith("INFO service.trail.writer: writing the audit trail to ")
+    assert found[7][0].startswith('INFO service.trail.writer: checkpoint of the audit trail: {"hash":')
     assert (
         f"INFO service.repository: serving {CLASSES} version 1 on CPUExecutionProvider",
         {"model": CLASSES, "version": 1, "digest": digest},
@@ -95,7 +97,7 @@ def test_the_start_is_told_as_json(repository: Path, lines: Lines) -> None:
     with serve(repository, log_format="json"):
         pass
     found = lines.json()
-    assert 6 == len(found)
+    assert 8 == len(found)
     for event in found:
         assert {"time", "level", "logger", "event", "pid"} <= event.keys()
         assert datetime.fromisoformat(event["time"]).tzinfo
@@ -324,7 +326,8 @@ def test_a_folder_cannot_forge_a_line(tmp_path: Path, lines: Lines, log_format: 
     with serve(tmp_path):
         pass
     found = lines.take()
-    assert 3 == len(found)  # what it runs on, what was refused, and that nothing is ready
+    # What it runs on, where the trail is, what was refused, that nothing is ready, and the last checkpoint.
+    assert 5 == len(found)
     assert [] == [line for line in found if line.startswith("2026-01-01")]
 
 

@@ -204,7 +204,7 @@ def counted(chains: list[Chain], window: Window) -> dict[tuple[Any, int], dict[s
         sums["rows"] += 1
         sums["withheld"] += document["decision"] in {"withheld", "rejected"}
         norm = (document["sensitivity"] or {}).get("gradient_norm")
-        if norm is not None:
+        if norm is not None and document["verdict"] is not None:
             norms[model, bucket].append(norm)
             sums["judged"] += 1
             sums["out_of_range"] += document["sensitivity"]["out_of_range"]
@@ -369,7 +369,7 @@ def test_rows_of_one_norm_are_no_shift() -> None:
     assert known < 0.03
 
 
-def tested(sums: Sums, reference: Reference) -> tuple[DistributionTest, CriticalTest]:
+def both_tests(sums: Sums, reference: Reference) -> tuple[DistributionTest, CriticalTest]:
     """Both tests, which there are."""
     test = shift(sums, reference, 0.15)
     assert test is not None
@@ -385,14 +385,14 @@ def test_a_shift_is_found_and_chance_is_not() -> None:
     alarms = 0
     for seed in range(100):
         rows = lognormal(1_000 + seed, 1_000)
-        alarms += any(test.shifted for test in tested(of_rows(rows, int((rows > critical_above).sum())), reference))
+        alarms += any(test.shifted for test in both_tests(of_rows(rows, int((rows > critical_above).sum())), reference))
     assert alarms <= 2
     steep = lognormal(8, 1_000, 1.5)
-    distribution, _ = tested(of_rows(steep), reference)
+    distribution, _ = both_tests(of_rows(steep), reference)
     assert distribution.shifted
     exact, _ = reference.distance(reference.counts(steep))
     assert abs(exact - distribution.statistic) < 0.02
-    distribution, critical = tested(of_rows(lognormal(9, 1_000), critical=100), reference)
+    distribution, critical = both_tests(of_rows(lognormal(9, 1_000), critical=100), reference)
     assert (False, True, 100) == (distribution.shifted, critical.shifted, critical.rows)
     assert shift(of_rows(lognormal(9, 29)), reference, 0.15) is None
     assert shift(Sums(), reference, 0.15) is None

@@ -174,7 +174,7 @@ class Chain:
         text = canonical.dumps({**document, **place})
         self.head = link(self.head, text)
         record = RecordId(self.number, self.position)
-        finite = norm is not None and bool(np.isfinite(norm))
+        finite = norm is not None and bool(np.isfinite(norm)) and outcome is not Outcome.UNJUDGED
         row = {
             "id": record.key,
             "time": self.time,

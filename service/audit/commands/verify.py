@@ -1,9 +1,7 @@
 """`chainzrule-audit verify`: is the trail as it was written?"""
 
 import json
-from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +13,10 @@ from service.audit.terminal import plain, table
 from service.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from service.audit.receipt import Hashes
-    from service.trail.chain import Receipt
-    from service.trail.checkpoint import Signed
-    from service.trail.findings import Verification
-    from service.trail.keys import PublicKey
+    from service.audit.verification import Verified
+    from service.trail.findings import Span
 
-    Verified = tuple[str, Verification, Hashes]
-
+COLUMNS = ("writer", "first", "last", "signed up to", "hash of the last record")
 PROBLEMS_SHOWN = 20
 
 
@@ -46,58 +40,29 @@ class Verify(TrailFlags):
     def execute(self) -> int:
         """Verify and tell."""
         from service.audit import receipt
-        from service.audit.verification import keys_of, published_of
+        from service.audit.verification import Outside, keys_of, published_of, verify_file, verify_trail
         from service.trail.present import verification_of
 
         texts = [*([] if self.receipt is None else [self.receipt]), *_lines(self.receipts)]
         receipts = [receipt.parse(text) for text in texts]
         outside = Outside(keys_of(self.public_key), published_of(self.checkpoints), receipts)
-        place, verification, found = self._trail(outside) if self.export is None else _export(self.export, outside)
-        missing = receipt.problems(receipts, found)
-        whole = verification.ok and not missing
+        if self.export is None:
+            with closing(self.database()) as database:
+                verified = verify_trail(database, outside)
+        else:
+            verified = verify_file(self.export, outside)
         if self.as_json:
             told = {
-                "place": place,
-                "whole": whole,
-                **verification_of(verification).model_dump(mode="json"),
-                "receipts": missing,
+                "place": verified.place,
+                "whole": verified.whole,
+                "signed_up_to": verified.signed,
+                "receipts": verified.receipts,
+                **verification_of(verified.verification).model_dump(mode="json"),
             }
             print(json.dumps(told, indent=2, ensure_ascii=False))
         else:
-            print(summary(place, verification, missing, receipts=len(receipts)))
-        return DONE if whole else FOUND
-
-    def _trail(self, outside: "Outside") -> "Verified":
-        from service.audit import receipt
-        from service.trail.verify import verify
-
-        with closing(self.database()) as database, database.reading() as connection:
-            verification = verify(connection, keys=outside.keys, published=outside.published)
-            return database.place, verification, receipt.in_trail(connection, outside.receipts)
-
-
-@dataclass(frozen=True)
-class Outside:
-    """What comes from outside of a trail, to hold it against."""
-
-    keys: "list[PublicKey] | None"
-    published: "list[Signed]"
-    receipts: "list[Receipt]"
-
-
-def _export(path: Path, outside: Outside) -> "Verified":
-    from service.audit import receipt
-    from service.trail.verify_export import verify_export
-
-    found: "Hashes" = {}
-    try:
-        with path.open("rb") as file:
-            lines = receipt.watching(file, outside.receipts, found)
-            return str(path), verify_export(lines, keys=outside.keys, published=outside.published), found
-    except OSError as error:
-        raise InvalidInputError(f"{path}: cannot read it: {error.strerror or error}") from error
-    except InvalidInputError as error:
-        raise InvalidInputError(f"{path}, {error}") from error
+            print(summary(verified, receipts=len(receipts)))
+        return DONE if verified.whole else FOUND
 
 
 def _lines(path: Path | None) -> list[str]:
@@ -110,34 +75,40 @@ def _lines(path: Path | None) -> list[str]:
         raise InvalidInputError(f"{path}: cannot read it: {error}") from error
 
 
-def summary(place: str, verification: "Verification", missing: Sequence[str], *, receipts: int) -> str:
+def summary(verified: "Verified", *, receipts: int) -> str:
     """A verification in some lines."""
     from service.audit.verification import TRUST
 
-    rows = [
-        [str(span.writer), f"{span.first:,}", f"{span.last:,}", span.hash or "-"]
-        if span.last >= span.first
-        else [str(span.writer), "-", "-", "-"]
-        for span in verification.chains
-    ]
-    removed = verification.removed_checkpoints
+    found, missing = verified.verification, verified.receipts
+    removed = found.removed_checkpoints
     lines = [
-        f"{plain(place)}: {verification.records:,} records, chains: {len(rows):,}, in {verification.seconds:.1f} s",
-        f"Signed checkpoints held against records: {verification.checkpoints:,}"
+        f"{plain(verified.place)}: {found.records:,} records, chains: {len(found.chains):,}, in {found.seconds:.1f} s",
+        f"Signed checkpoints held against records: {found.checkpoints:,}"
         + (f", and {removed:,} of records that were removed for their age" if removed else "")
-        + (f"; sums over records computed anew: {verification.segments:,}" if verification.segments else "")
+        + (f"; sums over records computed anew: {found.segments:,}" if found.segments else "")
         + ".",
-        TRUST[verification.trust.value],
-        table(["writer", "first", "last", "hash of the last record"], rows, right=(0, 1, 2)),
+        TRUST[found.trust.value],
+        table(COLUMNS, [_line(span, verified.signed) for span in found.chains], right=(0, 1, 2, 3)),
     ]
+    if any(span.last > max(span.first - 1, verified.signed.get(span.writer, 0)) for span in found.chains):
+        lines.append("What follows the last signed checkpoint of a chain rests on its hashes alone.")
     if receipts:
         lines.append(f"Receipts whose records are there: {receipts - len(missing):,} of {receipts:,}.")
-    count = verification.problem_count + len(missing)
-    if not count:
+    if verified.whole:
         lines.append("WHOLE")
         return "\n".join(lines)
-    shown = [*(str(problem) for problem in verification.problems[:PROBLEMS_SHOWN]), *missing]
-    if verification.first is not None and str(verification.first) not in shown:
-        shown.insert(0, str(verification.first))
+    count = found.problem_count + len(missing)
+    shown = [*(str(problem) for problem in found.problems[:PROBLEMS_SHOWN]), *missing]
+    if found.first is not None and str(found.first) not in shown:
+        shown.insert(0, str(found.first))
     lines += [f"BROKEN: {count:,} problem{'' if count == 1 else 's'}", *(f"- {plain(text)}" for text in shown)]
     return "\n".join(lines)
+
+
+def _line(span: "Span", signed: dict[int, int]) -> list[str]:
+    """A chain in one line."""
+    if span.last < span.first:
+        return [str(span.writer), "-", "-", "-", "-"]
+    covered = signed.get(span.writer)
+    up_to = "-" if covered is None else f"{min(covered, span.last):,}"
+    return [str(span.writer), f"{span.first:,}", f"{span.last:,}", up_to, span.hash or "-"]

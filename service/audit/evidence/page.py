@@ -21,6 +21,7 @@ def evidence_page(collected: Collected) -> str:
         whole=collected.verification.ok,
         verification=collected.verification,
         problems=[str(problem) for problem in collected.verification.problems[:PROBLEMS_SHOWN]],
+        unsigned=unsigned(collected),
         trust=TRUST[collected.verification.trust.value],
         checkpoints=collected.checkpoints.checkpoints,
         tombstones=collected.tombstones,
@@ -31,6 +32,13 @@ def evidence_page(collected: Collected) -> str:
         audits=collected.audits,
         requirements=requirements(),
     )
+
+
+def unsigned(collected: Collected) -> int:
+    """How many records follow the last signed checkpoint of their chain."""
+    signed = {one.writer: one.position for one in collected.checkpoints.checkpoints}
+    chains = (chain for chain in collected.verification.chains if chain.last >= chain.first)
+    return sum(max(0, chain.last - max(chain.first - 1, signed.get(chain.writer, 0))) for chain in chains)
 
 
 def period(collected: Collected) -> str:
