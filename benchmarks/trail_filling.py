@@ -60,6 +60,7 @@ class _Writer:
     head: bytes = START
     position: int = 0
     checkpoints: list[dict[str, object]] = field(default_factory=list)
+    checkpointed: int = 0
 
 
 def fill(folder: Path, count: int) -> Database:
@@ -80,7 +81,7 @@ def fill(folder: Path, count: int) -> Database:
         writers = []
         for k in range(WRITERS):
             identity = f"{k:032x}"
-            row = {"identity": identity, "host": "h", "process": k, "public_key": keys.public.text}
+            row = {"identity": identity, "host": "h", "process": k + 1, "public_key": keys.public.text}
             number = connection.execute(
                 insert(tables.writers).returning(tables.writers.c.number), {**row, "started": BEGIN}
             ).scalar_one()
@@ -117,15 +118,39 @@ class _Source:
 
     def groups(self, writers: list[_Writer], keys: Keys) -> Iterator[tuple[list[Row], list[dict[str, object]]]]:
         """Rows of `records` and of `segments`, to be written together."""
+        for writer in writers:
+            yield [self._start(writer, keys, others=writers[: writers.index(writer)])], []
         step = MONTH / self._count
         for start in range(0, self._count, GROUP):
             writer = writers[start // GROUP % len(writers)]
             size = min(GROUP, self._count - start)
             times = (BEGIN + (start + np.arange(size)) * step).astype(np.int64)
             rows, sealed = self._group(writer, size, times)
-            if not writer.checkpoints or writer.position - writer.checkpoints[-1]["position"] > CHECKPOINT_EVERY:  # type: ignore[operator]
+            if writer.position - writer.checkpointed > CHECKPOINT_EVERY:
                 self._checkpoint(writer, keys, int(times[-1]))
             yield rows, sealed
+
+    def _start(self, writer: _Writer, keys: Keys, others: list[_Writer]) -> Row:
+        writer.position = 1
+        document = dumps(
+            {
+                "host": "h",
+                "identity": writer.identity,
+                "kind": "start",
+                "others": [{"hash": one.head.hex(), "position": 1, "writer": one.number} for one in others],
+                "position": 1,
+                "process": writer.number,
+                "public_key": keys.public.text,
+                "schema": 1,
+                "software": "chainzrule",
+                "time": timestamp(BEGIN),
+                "writer": writer.number,
+            }
+        )
+        writer.head = link(writer.head, document)
+        writer.tally.add(1, 0, BEGIN, [Outcome.EVENT], [], 0, 0)
+        key = RecordId(writer.number, 1).key
+        return (key, BEGIN, 0, int(Outcome.EVENT), NO_LEVEL, None, None, None, document, writer.head)
 
     def _group(self, writer: _Writer, size: int, times: np.ndarray) -> tuple[list[Row], list[dict[str, object]]]:
         rng = self._rng
@@ -227,6 +252,7 @@ class _Source:
             chain=writer.head,
             time=time,
         )
+        writer.checkpointed = writer.position
         text = dumps(signed.to_json()).decode()
         writer.checkpoints.append(
             {"writer": writer.number, "position": writer.position, "time": time, "document": text}

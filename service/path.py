@@ -95,19 +95,22 @@ class PredictionPath:
         if self._trail is not None:
             progress.caller = self._caller(scope)
         reply = await self._reply(face, progress, scope, receive, reservation)
-        if self._trail is not None and not progress.recorded:
-            if reply.problem == TRAIL_PROBLEM:
+        if self._trail is not None and reply.status != progress.recorded:
+            if reply.problem == TRAIL_PROBLEM and not progress.recorded:
                 self._trail.missed()
+                return reply
+            told: dict[str, Any] = {
+                "api": face.api,
+                "caller": progress.caller,
+                "request_id": scope["state"]["request_id"],
+                "begun": progress.begun,
+                "status": reply.status,
+                "problem": reply.problem,
+            }
+            if progress.recorded:
+                self._trail.amend(progress.model, **told)
             else:
-                await self._trail.failed(
-                    progress.model,
-                    api=face.api,
-                    caller=progress.caller,
-                    request_id=scope["state"]["request_id"],
-                    begun=progress.begun,
-                    status=reply.status,
-                    problem=reply.problem,
-                )
+                await self._trail.failed(progress.model, **told)
         return reply
 
     def _caller(self, scope: Scope) -> str | None:
@@ -224,7 +227,8 @@ class PredictionPath:
         """Have what was computed written to the trail, before the answer or the refusal leaves; raises TrailError."""
         if self._trail is None or progress.model is None:
             return None
-        progress.recorded = True  # also where it is not written in time: then the record says so
+        status = HTTPStatus.OK if decision is None or not decision.rejected else REFUSED
+        progress.recorded = status  # also where it is not written in time
         begun = time.perf_counter()
         async with contextlib.nullcontext() if asked.seconds is None else asyncio.timeout(progress.left(asked.seconds)):
             receipt = await self._trail.predicted(
@@ -237,7 +241,7 @@ class PredictionPath:
                 request_id=request_id,
                 begun=progress.begun,
                 by_row=face.withholds,
-                status=HTTPStatus.OK if decision is None or not decision.rejected else REFUSED,
+                status=status,
             )
         progress.timing.record = time.perf_counter() - begun
         return receipt
@@ -312,8 +316,8 @@ class Progress:
         """Model, version and plan as far as they are known: never what a caller made up."""
         self.model: ServedModel | None = None
         self.caller: str | None = None
-        self.recorded = False
-        """Whether the rows have gone to the trail."""
+        self.recorded = 0
+        """The status that the records of the rows tell; 0 while there are none."""
 
     def left(self, seconds: float) -> float:
         """What is left of a time that began with the request."""

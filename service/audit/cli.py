@@ -3,7 +3,7 @@
 import os
 import sys
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -41,14 +41,18 @@ class Audit(BaseSettings):
         cli_hide_none_type=True,
     )
 
-    run: CliSubCommand[Run]
-    records: CliSubCommand[ShowRecords]
-    summary: CliSubCommand[Summary]
-    verify: CliSubCommand[Verify]
-    export: CliSubCommand[Export]
-    replay: CliSubCommand[ReplayRecords]
-    checkpoint: CliSubCommand[ShowCheckpoints]
-    evidence: CliSubCommand[CollectEvidence]
+    run: CliSubCommand[Run] = Field(description="audit a data set against a bundle or a running service")
+    records: CliSubCommand[ShowRecords] = Field(description="show records of the trail, or one in full")
+    summary: CliSubCommand[Summary] = Field(description="sum up what was predicted in a time")
+    verify: CliSubCommand[Verify] = Field(description="verify a trail, or an export of it")
+    export: CliSubCommand[Export] = Field(description="write records into a file")
+    replay: CliSubCommand[ReplayRecords] = Field(description="compute records anew from the bundles that they name")
+    checkpoint: CliSubCommand[ShowCheckpoints] = Field(
+        description="show the signed ends of the chains, or the public keys"
+    )
+    evidence: CliSubCommand[CollectEvidence] = Field(
+        description="collect everything into a folder, with a page for auditors"
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from service.errors import InvalidInputError
-from service.sensitivity import Verdict
 from service.trail.queries import Filter
 from service.trail.summary import ALWAYS, Window
 from service.trail.tables import Outcome
@@ -17,6 +16,7 @@ VERIFIED, VERIFIED_AT_MOST = 100_000, 1_000_000
 """Records of one call: about a second's work, and ten."""
 Bucket = Literal["minute", "hour", "day"]
 SECONDS: dict[Bucket, int] = {"minute": 60, "hour": 3_600, "day": 86_400}
+VerdictName = Literal["nominal", "elevated", "critical"]
 OutcomeName = Literal["nominal", "elevated", "critical", "unjudged", "failure", "event"]
 
 
@@ -45,7 +45,7 @@ class FilterQuery(_Asked):
     version: Annotated[int, Field(ge=1)] | None = Field(None, description="Of this version of it.")
     since: Moment | None = Field(None, description="From this time on; UTC where nothing else is said.")
     until: Moment | None = Field(None, description="Before this time.")
-    verdict: list[Verdict] = Field([], description="With one of these verdicts.")
+    verdict: list[VerdictName] = Field([], description="With one of these verdicts.")
     outcome: list[OutcomeName] = Field(
         [],
         description="The same, and further ones: `unjudged` predictions, `failure`, `event`. What fits `verdict` or "
@@ -64,7 +64,7 @@ class FilterQuery(_Asked):
             version=self.version,
             since=_microseconds(self.since),
             until=_microseconds(self.until),
-            outcomes=frozenset(Outcome[str(name).upper()] for name in (*self.verdict, *self.outcome)),
+            outcomes=frozenset(Outcome[name.upper()] for name in (*self.verdict, *self.outcome)),
             least_norm=self.min_norm,
             request_id=self.request_id,
             caller=self.caller,

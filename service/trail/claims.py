@@ -1,5 +1,6 @@
 """What a record's document says of itself: what its columns, and the sums over it, must agree with."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,7 +38,11 @@ class Reader:
         has not written, values may be of any type, and live in the parser's memory.
         """
         try:
-            return _claims(self._parser.parse(document))
+            try:
+                parsed = self._parser.parse(document)
+            except (RuntimeError, ValueError):
+                parsed = json.loads(document)  # as with integers beyond 64 bits, as which 1e20 is written
+            return _claims(parsed)
         except (AttributeError, KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"one that lacks something: {error}") from error
 

@@ -81,7 +81,11 @@ class Database:
                 connect_args={
                     "connect_timeout": max(2, round(self._seconds)),
                     "tcp_user_timeout": milliseconds,
-                    "options": f"-c lock_timeout={milliseconds} -c statement_timeout={6 * milliseconds}",
+                    "keepalives_idle": 10,
+                    "keepalives_interval": 5,
+                    "keepalives_count": 3,
+                    "options": f"-c synchronous_commit=on -c lock_timeout={milliseconds} "
+                    f"-c statement_timeout={6 * milliseconds}",
                 },
             )
         engine = create_engine(

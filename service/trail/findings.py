@@ -57,6 +57,11 @@ class Problem:
     expected: str
     found: str
 
+    @property
+    def rank(self) -> tuple[bool, RecordId]:
+        """Lowest record first; sums, which begin before the record that spoils them, after everything else."""
+        return self.defect is Defect.SEGMENT, self.record
+
     def __str__(self) -> str:
         return f"record {self.record}: {self.defect.value}: expected {self.expected}, got {self.found}"
 
@@ -120,7 +125,7 @@ class Findings:
         self.concerned.append((record.position, record.position))
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
-        if self.first is None or record < self.first.record:
+        if self.first is None or problem.rank < self.first.rank:
             self.first = problem
 
     def verification(self, seconds: float, following: RecordId | None) -> Verification:
@@ -134,7 +139,7 @@ class Findings:
             removed_checkpoints=self.removed_checkpoints,
             segments=self.segments,
             first=self.first,
-            problems=sorted(self.problems, key=lambda problem: problem.record),
+            problems=sorted(self.problems, key=lambda problem: problem.rank),
             problem_count=self.count,
             next=following,
             seconds=seconds,

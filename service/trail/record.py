@@ -43,6 +43,7 @@ SCALARS = {
 }
 """Which scalar's gradient the sensitivity is of."""
 NORM = "l2"
+ZERO = np.float32(0)  # −0 + 0 is 0, which is how canonical JSON has it
 UNIT = "per training standard deviation"
 _PREDICTED = ("expected_level", "logits", "probabilities", "value")
 _FIGURES = {
@@ -93,16 +94,19 @@ class Inputs:
         self._mac = hmac.new(kept.key, INPUT_TAG, "sha256")
 
     def digest(self, row: NDArray[np.float32]) -> str:
-        """The HMAC-SHA-256 of a row, as 64 hexadecimal digits."""
+        """The HMAC-SHA-256 of a row's float32 values, little-endian, −0 taken as 0; 64 hexadecimal digits."""
+        return self._digest((row + ZERO).astype("<f4", copy=False).tobytes())
+
+    def _digest(self, values: bytes) -> str:
         mac = self._mac.copy()
-        mac.update(row.tobytes())
+        mac.update(values)
         return mac.hexdigest()
 
     def texts(self, x: NDArray[np.float32]) -> list[bytes]:
         """Of each row [batch, features] what is kept, as canonical JSON."""
         if self._kept.how == "none":
             return [b"null"] * len(x)
-        digests = [self.digest(row) for row in x.astype("<f4", copy=False)]
+        digests = [self._digest(row.tobytes()) for row in (x + ZERO).astype("<f4", copy=False)]
         if self._kept.how == "hmac":
             return [b'{"hmac":"%b"}' % digest.encode() for digest in digests]
         values = x

@@ -102,6 +102,7 @@ class Trail:
         self._writing = False
         self._waiting: deque[Entry] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._why_not = "it has not been opened yet"
         self._failing = False
         self._gap: Gap | None = None
@@ -182,21 +183,48 @@ class Trail:
         """Record that a request got an error. Where that is not possible, it is counted, and told later."""
         try:
             self.check()
-            await self._record(
-                Failure(
-                    self._time(),
-                    request_id,
-                    caller,
-                    1,
-                    api=api,
-                    latency=round((time.perf_counter() - begun) * 1e6),
-                    status=status,
-                    problem=problem,
-                    served=model,
-                )
-            )
         except TrailError:
             self.missed()
+            return
+        failure = Failure(
+            self._time(),
+            request_id,
+            caller,
+            1,
+            api=api,
+            latency=round((time.perf_counter() - begun) * 1e6),
+            status=status,
+            problem=problem,
+            served=model,
+        )
+        with contextlib.suppress(TrailError):  # not in time, but it is kept until it is written
+            await self._record(failure)
+
+    def amend(
+        self,
+        model: ServedModel | None,
+        *,
+        api: str,
+        caller: str | None,
+        request_id: str,
+        begun: float,
+        status: int,
+        problem: str,
+    ) -> None:
+        """Record that a request got an error after all, though its rows are recorded, or will be; nobody waits."""
+        self._put(
+            Failure(
+                self._time(),
+                request_id,
+                caller,
+                1,
+                api=api,
+                latency=round((time.perf_counter() - begun) * 1e6),
+                status=status,
+                problem=problem,
+                served=model,
+            )
+        )
 
     def missed(self) -> None:
         """A request left no record."""
@@ -252,7 +280,10 @@ class Trail:
         if self._waits and len(self._gathered) >= self._under_way():
             self._flush()
         elif self._gathering is None:
-            self._gathering = self._running_loop().call_later(self._gather_seconds, self._flush)
+            seconds = self._gather_seconds
+            if not self._waits:  # since the first of them came: within so long they are to be written
+                seconds = max(0.0, seconds - (self._time() - self._gathered[0].time) / 1e6)
+            self._gathering = self._running_loop().call_later(seconds, self._flush)
 
     def _flush(self) -> None:
         if self._gathering is not None:
@@ -261,7 +292,14 @@ class Trail:
         if self._gathered and not self._writing:
             self._writing = True
             group, self._gathered = self._gathered, []
+            if self._watch is not None:
+                self._watch.cancel()
+            self._watch = self._running_loop().call_later(self._seconds, self._stuck)
             self._writer.put(group)
+
+    def _stuck(self) -> None:
+        """Refuse requests where a group is not written in time: a database that hangs says nothing itself."""
+        self._failed(self._why_not or f"nothing was written for {self._seconds:g} s")
 
     def _time(self) -> int:
         """Microseconds since 1970; never less than before, even where the clock was set back."""
@@ -300,8 +338,8 @@ class Trail:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(call, *told)
 
-    def _opened(self, number: int, position: int) -> None:
-        self._number, self._position = number, position
+    def _opened(self, number: int, position: int, time: int) -> None:
+        self._number, self._position, self._now = number, position, max(self._now, time)
         self._recovered()
         self._open.set()
         early, self._early = self._early, []
@@ -320,9 +358,11 @@ class Trail:
         while self._waiting and self._waiting[0].future is not None and self._waiting[0].future.done():
             self._waiting.popleft()
         self._writing = False
+        if self._watch is not None:
+            self._watch.cancel()
         self._running_loop().call_soon(self._consider)  # after the answers, whose requests are then no longer under way
         self._metrics.written(written.records, written.seconds)
-        if self._why_not:
+        if self._why_not or self._gap is not None:
             self._recovered()
 
     def _failed(self, why: str) -> None:
@@ -370,14 +410,17 @@ class Trail:
 
     async def close(self) -> None:
         """Write what is left, and a last checkpoint."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._watch):
+            if timer is not None:
+                timer.cancel()
         self._writing = False  # whatever is written, what has gathered goes after it
         self._flush()
         done = await asyncio.to_thread(self._writer.close, self._drain_seconds)
         await asyncio.sleep(0)
         if not done or self._records:
             log.error("%s records of the audit trail could not be written before the end", f"{self._records:,}")
+        if self._gap is not None:
+            log.error("%s requests left no record, and there is none that says so", f"{self._gap.requests:,}")
         self.database.close()
 
     def report(self) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.errors import TrailError
@@ -61,8 +61,8 @@ class Written:
 class Listener:
     """Who is told what happens, from the writer's thread."""
 
-    opened: Callable[[int, int], None]
-    """The writer's number, and the next position."""
+    opened: Callable[[int, int, int], None]
+    """The writer's number, the next position, and the time of the record before it."""
     written: Callable[[Written], None]
     failed: Callable[[str], None]
     """An attempt failed; another follows."""
@@ -99,10 +99,13 @@ class Writer:
         self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="trail", daemon=True)
         self._closing = threading.Event()
+        self._end = 0.0
+        """When to give up, once it is closing."""
         self._connection: Connection | None = None
         self._served: dict[tuple[str, int, str], int] = {}
         self._identity = secrets.token_hex(IDENTITY_BYTES)
         self._number = 0
+        self._time = 0
         self._head = START
         self._position = 0
         self._tally: Tally | None = None
@@ -120,9 +123,10 @@ class Writer:
 
     def close(self, seconds: float) -> bool:
         """Write what is left, for so many seconds at most; blocks. Whether all was written."""
+        self._end = time.monotonic() + seconds
         self._closing.set()
         self._queue.put(None)
-        self._thread.join(seconds)
+        self._thread.join(seconds + LONGEST_PAUSE)
         return not self._thread.is_alive()
 
     # The thread
@@ -130,7 +134,7 @@ class Writer:
     def _run(self) -> None:
         try:
             self._until_done(self._open)
-            self._listener.opened(self._number, self._position + 1)
+            self._listener.opened(self._number, self._position + 1, self._time)
             going_on = True
             while going_on:
                 group, going_on = self._next_group()
@@ -157,19 +161,20 @@ class Writer:
     def _until_done(self, call: Callable[..., None], *arguments: object) -> None:
         """Try until it works; raises _GivenUp where it is time to end first."""
         pause = FIRST_PAUSE
+        first = True
         while True:
             try:
                 call(*arguments)
             except (TrailError, SQLAlchemyError, OSError) as error:
                 self._disconnect()
+                if first:  # a connection that has ended since it was last used is no fault of the database
+                    first = False
+                    continue
                 self._listener.failed(str(error) if isinstance(error, TrailError) else reason(error))
                 if self._closing.wait(pause):
-                    # Once more, and for the last time: the database may be back, and the process has to end.
-                    try:
-                        call(*arguments)
-                    except (TrailError, SQLAlchemyError, OSError) as again:
-                        raise _GivenUp from again
-                    return
+                    if time.monotonic() >= self._end:
+                        raise _GivenUp from error
+                    time.sleep(FIRST_PAUSE)
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 return
@@ -211,6 +216,7 @@ class Writer:
         details = {**row, "others": others, "software": f"chainzrule {VERSION}"}
         del details["started"]
         self._write([Event(now, None, None, 1, first=1, kind="start", details=details)], tell=False)
+        self._time = now
         log.info("writing the audit trail to %s as writer %d", self._database.place, self._number)
 
     def _write(self, group: list[Entry], *, tell: bool = True) -> None:
@@ -299,9 +305,9 @@ class Writer:
                     table.model == key[0], table.version == key[1], table.digest == key[2]
                 )
                 number = connection.execute(find).scalar()
-                if number is None:
-                    # Another process may be as far: then this raises, and the next attempt finds it.
-                    number = connection.execute(insert(tables.served).returning(table.number), row).scalar_one()
+                if number is None:  # unless another process was quicker
+                    connection.execute(NEW_SERVED, row)
+                    number = connection.execute(find).scalar_one()
             self._served[key] = int(number)
         return self._served[key]
 
@@ -327,8 +333,13 @@ class Writer:
             self._segment_began = now
         try:
             if self._sealed:
+                table = tables.segments
                 with transaction(self._connect(), sqlite=self._database.sqlite):
-                    self._connect().execute(insert(tables.segments), self._sealed)
+                    # They may be there: an attempt before this one was committed, and its confirmation was lost.
+                    self._connect().execute(
+                        delete(table).where(table.c.writer == self._number, table.c.first >= self._sealed[0]["first"])
+                    )
+                    self._connect().execute(insert(table), self._sealed)
                 self._sealed = []
             due = last or now - self._checkpointed >= self._checkpoint_seconds
             if due and self._position > self._checkpoint_position:
@@ -341,7 +352,7 @@ class Writer:
 
     def _checkpoint(self) -> None:
         """State where the chain stands, in the database and in the log."""
-        now = time.time_ns() // 1000
+        now = self._time = max(self._time, time.time_ns() // 1000)
         signed = checkpoint.checkpoint(
             self._keys,
             writer=self._number,
@@ -352,8 +363,12 @@ class Writer:
         )
         published = dumps(signed.to_json()).decode()
         row = {"writer": self._number, "position": self._position, "time": now, "document": published}
+        table = tables.checkpoints
         with transaction(self._connect(), sqlite=self._database.sqlite):
-            self._connect().execute(insert(tables.checkpoints), row)
+            self._connect().execute(  # whose confirmation was lost
+                delete(table).where(table.c.writer == self._number, table.c.position == self._position)
+            )
+            self._connect().execute(insert(table), row)
         self._checkpoint_position = self._position
         log.info("checkpoint of the audit trail: %s", published)
 
@@ -397,6 +412,9 @@ class CachedForms:
         return text
 
 
+NEW_SERVED = text(
+    "INSERT INTO served (model, version, digest) VALUES (:model, :version, :digest) ON CONFLICT DO NOTHING"
+)
 POLICIES = 256  # texts that are kept; callers may ask for any percentiles
 
 

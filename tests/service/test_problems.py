@@ -96,7 +96,7 @@ def test_problem_types_differ() -> None:
 def test_every_error_of_a_request_has_a_type() -> None:
     """Of all errors of the package three are no answer.
 
-    One stops a start; one is between the trail's writer and its database; one is the command line's, of a service asked.
+    One stops a start; one is between the trail's writer and its database; one is the command line's, of a service.
     """
     assert {errors.StartError, TakenError, RemoteError} == {cls for cls in subclasses(ServiceError) if cls not in TYPES}
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from ddsketch import DDSketch
 from ddsketch.mapping import LogarithmicMapping
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
@@ -43,6 +43,7 @@ def sketch_of(norms: Values) -> Sketch:
     return sketch
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(norms_of_rows, norms_of_rows, norms_of_rows)
 def test_sketches_add_up(first: Values, second: Values, third: Values) -> None:
     """In any grouping, the merged sketches are the sketch of all rows, to the byte; and what is stored reads back."""
@@ -58,6 +59,7 @@ def test_sketches_add_up(first: Values, second: Values, third: Values) -> None:
     assert len(first) + len(second) + len(third) == one.rows
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(norms_of_rows.filter(len), st.lists(st.floats(0, 1), min_size=1, max_size=5))
 def test_quantiles_are_within_one_percent(norms: Values, levels: list[float]) -> None:
     """Of numpy's, which interpolates between order statistics."""
@@ -90,6 +92,7 @@ def test_a_sketch_is_small() -> None:
     assert len(sketch_of(norms).to_bytes()) < 1_200
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(norms_of_rows.filter(len))
 def test_the_distribution_function_is_exact_at_the_bounds(norms: Values) -> None:
     """At each bound, the share of the rows up to it; from 0 on, up to all."""

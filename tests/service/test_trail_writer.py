@@ -22,11 +22,15 @@ from starlette.testclient import TestClient
 
 from service.app import create_app
 from service.errors import TrailError
+from service.served import ServedModel
 from service.trail.database import Database
+from service.trail.record import Form
+from service.trail.writer import CachedForms
 from tests.service.evidence import Document, Evidence, Recorded, assert_receipt, parse_receipt, receipt_of
 from tests.service.support import (
     CLASSES,
     FEATURES,
+    LEVELS,
     Truth,
     app_of,
     ask,
@@ -407,6 +411,35 @@ def test_what_others_have_written_is_not_taken_for_ones_own(repository: Path, ev
         wait_for(lambda: details(client)[0] == 200)
         assert 200 == ask(client, "POST", PREDICT, BODY).status
     evidence.assert_whole()
+
+
+class Faulty(CachedForms):
+    """Forms of records, of which one is broken."""
+
+    def of_model(self, model: ServedModel) -> Form:
+        """The form of a model's records, if it is not that one."""
+        if model.manifest.name == LEVELS:
+            raise KeyError(model.manifest.name)
+        return super().of_model(model)
+
+
+def test_records_that_cannot_be_made_keep_nobody_waiting(
+    repository: Path, truths: dict[str, Truth], evidence: Evidence
+) -> None:
+    """A fault of the service: that request is refused, failures stand for its records, and others are as ever."""
+    with serve(repository, **evidence.settings) as client:
+        writer = app_of(client).state.trail._writer
+        writer._forms = Faulty(writer._forms._kept, writer._forms._execution)
+        for _ in range(2):
+            answer = predict(client, LEVELS, truths[LEVELS].rows(3, seed=5))
+            assert_problem(answer, 503, "trail-unavailable")
+            assert (200, 200) == (ask(client, "POST", PREDICT, BODY).status, details(client)[0])
+    documents = [record.document for record in evidence.assert_whole()][1:]
+    assert (["failure"] * 3 + ["prediction"]) * 2 == [document["kind"] for document in documents]
+    told = [(row["model"], row["status"], row["problem"]) for row in documents if row["kind"] == "failure"]
+    assert [(LEVELS, 500, "internal-error")] * 6 == told
+    segments = evidence.table("segments")
+    assert (2, 6) == (sum(row["rows"] for row in segments), sum(row["failures"] for row in segments))
 
 
 def test_time_never_goes_back(repository: Path, evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,11 +112,3 @@ class FilterFlags(Command):
 
         given = {name: getattr(self, name) for name in FilterFlags.model_fields}
         return FilterQuery(**{**given, "verdict": list(self.verdict), "outcome": list(self.outcome)}).filter()
-
-
-def microseconds(time: datetime | None) -> int | None:
-    """Since 1970, exactly."""
-    if time is None:
-        return None
-    since = time - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
