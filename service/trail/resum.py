@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from service.trail.chain import MAX_POSITION, RecordId
+from service.trail.claims import out_of_range, withheld
 from service.trail.findings import Defect, Findings
 from service.trail.segments import Sums
 from service.trail.sketch import Sketch
@@ -60,8 +61,7 @@ class Resum:
         served: NDArray[np.int64],
         outcomes: NDArray[np.int64],
         norms: NDArray[np.float32],
-        outside: Sequence[bool],
-        withheld: Sequence[bool],
+        documents: Sequence[bytes],
     ) -> None:
         """Add records; every argument has one element a record.
 
@@ -70,21 +70,20 @@ class Resum:
             served: what predicted.
             outcomes: codes of `Outcome`.
             norms: gradient norms, NaN for none.
-            outside: which are out of range.
-            withheld: which were withheld.
+            documents: of the records.
         """
         positions = np.array(ids) & MAX_POSITION
         last = int(positions[-1])
         codes = np.clip(outcomes, 0, 127).astype(np.int8)
-        flags = np.array([outside, withheld])
+        flags = np.array([list(map(out_of_range, documents)), list(map(withheld, documents))])
+        flags[0] &= ~np.isnan(norms)
         while self._runs and self._runs[-1].first <= last:
             run = self._runs[-1]
             run.broken |= any(low <= run.last and run.first <= high for low, high in self._findings.concerned)
             low, high = np.searchsorted(positions, (run.first, run.last + 1)).tolist()
             for number in np.unique(served[low:high]).tolist():
                 own = low + np.flatnonzero(served[low:high] == number)
-                out_of_range, kept_back = flags[:, own].sum(axis=1).tolist()
-                run.sums.setdefault(number, Sums()).add(codes[own], norms[own], out_of_range, kept_back)
+                run.sums.setdefault(number, Sums()).add(codes[own], norms[own], *flags[:, own].sum(axis=1).tolist())
             if run.last > last:
                 return
             self._runs.pop()

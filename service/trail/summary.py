@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select
 
 from service.trail import tables
 from service.trail.chain import RecordId
+from service.trail.claims import out_of_range, withheld
 from service.trail.queries import Served, versions
 from service.trail.segments import Sums
 from service.trail.sketch import Sketch
@@ -26,8 +27,6 @@ NOBODY = 0
 ALWAYS = 2**62
 _COUNTS = ("rows", "failures", "judged", "elevated", "critical", "out_of_range", "withheld")
 _AT_ONCE = 4_096
-# Of canonical JSON: within a text, these quotes would have backslashes before them.
-_OUT_OF_RANGE, _WITHHELD = b'"out_of_range":true', (b'"decision":"withheld"', b'"decision":"rejected"')
 
 Key = tuple[int, int]
 """What was served, and the beginning of the bucket."""
@@ -151,6 +150,6 @@ def _add_records(connection: Connection, window: Window, run: Run, numbers: set[
             parts[served, window.bucket_of(time)].append(rest)
     for key, part in parts.items():
         outcomes, norms, documents = zip(*part, strict=True)
-        outside = sum(norm is not None and _OUT_OF_RANGE in text for norm, text in zip(norms, documents, strict=True))
-        withheld = sum(any(decision in text for decision in _WITHHELD) for text in documents)
-        group[key].add(np.array(outcomes, np.int8), np.array(norms, np.float64).astype(np.float32), outside, withheld)
+        outside = sum(norm is not None and out_of_range(text) for norm, text in zip(norms, documents, strict=True))
+        exact = np.array(norms, np.float64).astype(np.float32)  # None becomes NaN
+        group[key].add(np.array(outcomes, np.int8), exact, outside, sum(map(withheld, documents)))

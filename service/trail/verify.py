@@ -127,10 +127,10 @@ class _Trail:
                 stamps(times), map(self._bundles.get, served), outcomes, norms, requests, callers, strict=True
             )
             findings.concerned.clear()
-            outside, withheld = links.take(ids, documents, hashes, columns)
+            links.take(ids, documents, hashes, columns)
             exact = np.array(norms, np.float64).astype(np.float32)  # None becomes NaN
             self._hold_levels(ids, exact, steps)
-            resum.take(ids, np.array(served), np.array(outcomes), exact, outside, withheld)
+            resum.take(ids, np.array(served), np.array(outcomes), exact, documents)
             if key < RecordId(first.writer, 2).key:
                 self._hold_writer(rows[0])
             key = ids[-1] + 1

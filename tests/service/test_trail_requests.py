@@ -1,16 +1,19 @@
 """Which requests leave records, in which order, and whom these name; whatever way the request came."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from tests.service.evidence import Document, Evidence, Recorded, assert_receipt, numbers, receipt_of
-from tests.service.support import CLASSES, Truth, app_of, ask, predictions, serve, tensor
+from tests.service.support import CLASSES, Truth, app_of, ask, make_settings, predictions, serve, tensor
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,36 @@ def test_the_rows_of_a_request_that_is_computed_in_pieces(
     ]
     found = assert_receipt(evidence.assert_whole(), receipt_of(answer.json()))
     assert documents == [record.document for record in found]
+
+
+def test_requests_that_are_computed_together(repository: Path, truths: dict[str, Truth], tmp_path: Path) -> None:
+    """Rows of many requests in one batch: each record is of its own request's row."""
+    evidence = Evidence(tmp_path)
+    sizes = [1 + number % 3 for number in range(40)]
+    rows = [truths[CLASSES].rows(size, seed=200 + number) for number, size in enumerate(sizes)]
+
+    async def scenario() -> list[Document]:
+        app = create_app(make_settings(repository, **evidence.settings, inputs="full", max_wait_ms=20))
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://service") as client,
+        ):
+            path = f"/v1/models/{CLASSES}/predict"
+            answers = await asyncio.gather(*(client.post(path, json={"instances": x.tolist()}) for x in rows))
+            app.state.metrics.flush()
+            batches = [value for name, _, value in app.state.metrics.samples() if name == "chainzrule_batch_rows_count"]
+            assert sum(batches) < len(rows) / 4
+            return [answer.json() for answer in answers]
+
+    answers = asyncio.run(scenario())
+    records = evidence.assert_whole()
+    for x, answer in zip(rows, answers, strict=True):
+        documents = [record.document for record in assert_receipt(records, receipt_of(answer))]
+        assert [numbers(row) for row in x] == [document["input"]["values"] for document in documents]
+        norms = [row["sensitivity"]["gradient_norm"] for row in answer["predictions"]]
+        assert norms == [document["sensitivity"]["gradient_norm"] for document in documents]
+        assert {answer["request_id"]} == {document["request_id"] for document in documents}
 
 
 def test_requests_under_a_path_prefix_are_recorded(recorded: Recorded, truths: dict[str, Truth]) -> None:
