@@ -75,7 +75,9 @@ def main() -> None:
 
 
 def _measure(folder: Path, places: Cores, url: str, rounds: int, seconds: int) -> None:
-    subject = write_subject(folder / "subject")
+    place = folder / "subject"
+    place.mkdir()
+    subject = write_subject(place)
     with Contest(subject, folder, places) as contest:
         for number, kind in enumerate(KINDS):
             flags = ["--durability", kind.durability, "--trail", str(folder / f"trail-{number}")]

@@ -18,7 +18,7 @@ QUANTILE_LEVELS = (*(k / 200 for k in range(1, 199)), 0.991, 0.993, 0.995, 0.997
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Version = Annotated[int, Field(ge=1)]
+Version = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 DregForm = Literal["local", "projected", "accumulated"]

@@ -1,7 +1,6 @@
 """The application: the one place that wires settings, runtime, repository and routes together."""
 
 import asyncio
-import contextlib
 import gc
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +34,7 @@ from service.runtime import Runtime
 from service.settings import Settings, worker_folder
 from service.tracing import Tracing
 from service.trail.readers import Readers
+from service.trail.removal import remove_old
 from service.trail.trail import Trail, no_trail
 from service.v1.schemas import PredictRequest
 from service.version import VERSION
@@ -122,18 +122,17 @@ def create_app(settings: Settings | None = None, ready: Callable[[], None] = lam
                 asyncio.create_task(drift.run()),
             ]
             if trail is not None:
-                tasks.append(asyncio.create_task(trail.remove_old()))
+                tasks.append(asyncio.create_task(remove_old(trail, settings.retention_days)))
             if counted.shared:
                 tasks.append(asyncio.create_task(_report(engine, counted)))
-            yield
-            for task in tasks:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-        jobs.close()
-        readers.close()
-        if trail is not None:
-            await trail.close()
+            try:
+                yield
+            finally:
+                jobs.close()
+                readers.close()
+                await _end(tasks)
+                if trail is not None:
+                    await trail.close()
         engine.close()
         if tracing is not None:
             tracing.close()
@@ -207,6 +206,15 @@ async def _poll(seconds: float, engine: Engine, served: Repository) -> None:
             await engine.load(served.refresh)
         except Exception:
             log.exception("could not look for changed bundles")
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """End what goes on beside the requests; one that has failed must not keep the rest from being closed."""
+    for task in tasks:
+        task.cancel()
+    for ended in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(ended, Exception):
+            log.error("a task beside the requests has failed: %s", type(ended).__name__, exc_info=ended)
 
 
 async def _report(engine: Engine, counted: Metrics) -> None:

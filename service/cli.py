@@ -43,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         "port": settings.port,
         "http": BoundedProtocol,
         "log_config": None,
+        "proxy_headers": False,  # anyone could say who calls: caller_header names the header of a proxy that is trusted
         "access_log": False,  # requests are logged by service.front
         "timeout_graceful_shutdown": max(1, round(settings.drain_seconds)),
     }

@@ -121,7 +121,7 @@ class PredictionPath:
                     return shown(value.decode("latin-1"))
             return None
         client = scope.get("client")
-        return None if client is None else client[0]
+        return None if client is None else shown(client[0])
 
     async def _reply(
         self, face: AnyFace, progress: "Progress", scope: Scope, receive: Receive, reservation: Reservation
@@ -228,6 +228,7 @@ class PredictionPath:
         if self._trail is None or progress.model is None:
             return None
         status = HTTPStatus.OK if decision is None or not decision.rejected else REFUSED
+        self._trail.check(len(computed))
         progress.recorded = status  # also where it is not written in time
         begun = time.perf_counter()
         async with contextlib.nullcontext() if asked.seconds is None else asyncio.timeout(progress.left(asked.seconds)):

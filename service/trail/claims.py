@@ -15,11 +15,12 @@ NO_BUNDLE: Bundle = (None, None, None)
 COLUMNS = ("time", "served", "outcome", "gradient_norm", "request_id", "caller")
 Columns = tuple[str, Bundle | None, int, float | None, str | None, str | None]
 """What the columns of these names have, the time as documents have it, and what was served as its bundle."""
-Claims = tuple[int, int, Columns]
-"""Writer, position, columns."""
+Claims = tuple[int, int, Columns, bool, bool]
+"""Writer, position, columns; whether the row is out of range, of those that have a norm; whether it was withheld."""
 _VERDICTS: dict[str | None, int] = {verdict.value: place for place, verdict in enumerate(Verdict)}
 _UNJUDGED, _FAILURE, _EVENT = int(Outcome.UNJUDGED), int(Outcome.FAILURE), int(Outcome.EVENT)
 _VERDICTS[None] = _UNJUDGED
+_KEPT_BACK = frozenset({"withheld", "rejected"})
 # In canonical JSON a quote within a text has a backslash before it, so that these can stand nowhere else.
 _OUT_OF_RANGE, _WITHHELD, _REJECTED = b'"out_of_range":true', b'"decision":"withheld"', b'"decision":"rejected"'
 
@@ -46,18 +47,22 @@ class Reader:
 def _claims(document: Any) -> Claims:
     kind = document["kind"]
     norm: float | None = None
+    outside = kept_back = False
     if kind == "prediction":
         outcome = _VERDICTS[document["verdict"]]
         if outcome != _UNJUDGED:  # what has no verdict has no norm, either: it was not computed, or overflowed
-            norm = document["sensitivity"]["gradient_norm"]
+            sensitivity = document["sensitivity"]
+            norm = sensitivity["gradient_norm"]
+            outside = norm is not None and sensitivity["out_of_range"] is True
+        kept_back = document["decision"] in _KEPT_BACK
     elif kind == "failure":
         outcome = _FAILURE
     else:
         columns: Columns = (document["time"], NO_BUNDLE, _EVENT, None, None, None)
-        return _whole(document["writer"]), _whole(document["position"]), columns
+        return _whole(document["writer"]), _whole(document["position"]), columns, False, False
     bundle = document["model"], document["version"], document["digest"]
     columns = (document["time"], bundle, outcome, norm, document["request_id"], document["caller"])
-    return _whole(document["writer"]), _whole(document["position"]), columns
+    return _whole(document["writer"]), _whole(document["position"]), columns, outside, kept_back
 
 
 def _whole(number: object) -> int:

@@ -6,6 +6,7 @@ with BEGIN IMMEDIATE, so that two processes on one file wait for each other inst
 
 import contextlib
 import logging
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -15,7 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 from service.errors import StartError, TrailError
 from service.trail.tables import records
@@ -40,6 +41,13 @@ class TakenError(TrailError):
     """A record of the same id is there already."""
 
 
+class UnfitError(TrailError):
+    """The database will never take one of the records: it is too large for an index, or holds what a column cannot."""
+
+
+DATA_STATES = ("22", "54")  # classes of SQLSTATE: data exception, program limit exceeded
+
+
 class Database:
     """Where records are. For threads: each call takes a connection of its own."""
 
@@ -60,6 +68,9 @@ class Database:
         except ArgumentError as error:
             raise StartError(f"trail_url: expected the URL of a database, got one that is none: {error}") from error
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        if self.sqlite and self.url.database in {None, "", ":memory:"}:
+            raise StartError(f"trail_url: expected a file, got {url}: what is in memory only does not last")
+        self._file: tuple[int, int] | None = None
         if not self.sqlite:
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.place = self.url.render_as_string(hide_password=True)
@@ -74,6 +85,7 @@ class Database:
             milliseconds = round(self._seconds * 1000)
             return create_engine(
                 self.url,
+                hide_parameters=True,
                 poolclass=QueuePool,
                 pool_size=READERS,
                 max_overflow=2,
@@ -88,9 +100,12 @@ class Database:
                     f"-c statement_timeout={6 * milliseconds}",
                 },
             )
+        with contextlib.suppress(OSError):  # else the first connection tells
+            os.close(os.open(str(self.url.database), os.O_CREAT, 0o600))  # whose mode SQLite's other files take over
         engine = create_engine(
             self.url,
-            poolclass=QueuePool if self.url.database else NullPool,
+            hide_parameters=True,
+            poolclass=QueuePool,
             pool_size=READERS,
             max_overflow=2,
             connect_args={"timeout": self._seconds, "check_same_thread": False, "cached_statements": 64},
@@ -177,8 +192,35 @@ class Database:
                     self._copy(connection, rows)
         except (dbapi.IntegrityError, IntegrityError) as error:
             raise TakenError(f"{self.place}: {reason(error)}") from error
+        except (OverflowError, UnicodeError) as error:
+            raise UnfitError(f"{self.place}: {type(error).__name__}") from error
         except (dbapi.Error, SQLAlchemyError) as error:
-            raise TrailError(f"{self.place}: {reason(error)}") from error
+            state = getattr(getattr(error, "orig", None) or error, "sqlstate", None) or ""
+            unfit = isinstance(error, dbapi.DataError) or state[:2] in DATA_STATES
+            raise (UnfitError if unfit else TrailError)(f"{self.place}: {reason(error)}") from error
+
+    def note_place(self) -> None:
+        """Remember which file SQLite has open."""
+        self._file = self._found_file()
+
+    def check_place(self) -> None:
+        """See that SQLite's file is where it was: SQLite itself would go on writing to one that was removed.
+
+        Raises:
+            TrailError: it was removed or replaced.
+        """
+        if self._file is not None and self._found_file() != self._file:
+            self.engine.dispose()
+            raise TrailError(f"{self.place}: expected the file that was opened, got another or none in its place")
+
+    def _found_file(self) -> tuple[int, int] | None:
+        if not self.sqlite:
+            return None
+        try:
+            found = Path(str(self.url.database)).stat()
+        except OSError:
+            return (0, 0)
+        return found.st_dev, found.st_ino
 
     @staticmethod
     def _commit_sqlite(connection: Any, rows: Sequence[Row]) -> None:

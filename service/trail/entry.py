@@ -29,6 +29,7 @@ from service.trail.tables import NO_LEVEL, Outcome
 
 DECISIONS = (b"delivered", b"withheld", b"rejected")
 """By the codes of `service.policy`."""
+WITHHELD = DECISIONS[1:]
 FAILED, UNDELIVERED = b"failed", b"undelivered"
 NULL = b"null"
 _VERDICTS = (*(dumps(verdict.value) for verdict in VERDICTS), NULL)
@@ -131,7 +132,7 @@ class Predictions(Entry):
             timestamp(self.time).encode(),
             self.plan.value.encode(),
         )
-        sums = self.sums = Sums(withheld=0 if codes is None else len(codes) - codes.count(0))
+        sums = self.sums = Sums()
         for row, written in enumerate(form.rows(self.rows)):
             status, what = self.status, DECISIONS[0 if codes is None else codes[row]]
             outcome = written.outcome
@@ -139,7 +140,7 @@ class Predictions(Entry):
                 outcome = int(verdicts[row])
             if self.by_row and not written.finite:
                 what, status = FAILED, HTTPStatus.UNPROCESSABLE_ENTITY
-            elif self.abandoned:
+            elif self.abandoned and what == DECISIONS[0]:
                 what, status = UNDELIVERED, HTTPStatus.SERVICE_UNAVAILABLE
             document = form.template % (
                 common.api,
@@ -161,6 +162,7 @@ class Predictions(Entry):
                 writer,
             )
             sums.outcomes.append(outcome)
+            sums.withheld += what in WITHHELD
             if written.norm is not None:
                 sums.norms.append(written.norm)
                 sums.out_of_range += written.out_of_range

@@ -121,8 +121,9 @@ def load_or_make(folder: Path) -> Keys:
         raise StartError(f"{folder / SIGNING_KEY}: expected an Ed25519 key, got {type(signing).__name__}")
     keys = Keys(signing, _secret(folder / HMAC_KEY, secret))
     public = folder / PUBLIC_KEY
-    if not public.exists():
+    if not public.exists() or public.read_bytes() != keys.public.pem.encode():
         try:
+            public.unlink(missing_ok=True)  # of a key that was replaced
             _write(public, keys.public.pem.encode(), 0o644)
         except OSError as error:
             raise StartError(f"{public}: cannot write it: {error.strerror}") from error

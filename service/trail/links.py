@@ -67,7 +67,7 @@ class Links:
         documents: Sequence[bytes],
         hashes: Sequence[bytes],
         columns: Iterable[Columns | None],
-    ) -> None:
+    ) -> tuple[list[bool], list[bool]]:
         """Follow records in the order of their keys.
 
         Args:
@@ -75,11 +75,15 @@ class Links:
             documents: of the records.
             hashes: stored with them.
             columns: stored with them, for the documents to be held against; None where there are none.
+
+        Returns:
+            Which documents say that their row is out of range, and which that it was withheld.
         """
         base = RecordId(self._writer, 0).key
         previous, following, time = self._hash, base + self.position + 1, self._time
         anchors, read = self._anchors, self._reader.read
-        for key, document, stored, have in zip(ids, documents, hashes, columns, strict=True):
+        outside, withheld = [False] * len(ids), [False] * len(ids)
+        for place, (key, document, stored, have) in enumerate(zip(ids, documents, hashes, columns, strict=True)):
             if key != following:
                 if key < following:
                     self._stray(key)
@@ -94,7 +98,7 @@ class Links:
             if key - base in anchors:
                 self._hold(key - base, stored)
             try:
-                writer, position, said = read(document)
+                writer, position, said, outside[place], withheld[place] = read(document)
             except ValueError as error:
                 self._findings.add(RecordId.of_key(key), Defect.DOCUMENT, "the document of a record", str(error))
                 continue
@@ -107,11 +111,13 @@ class Links:
                 if said[0] < time:
                     expected = f"a time of {time} or later, as the record before"
                     self._findings.add(RecordId.of_key(key), Defect.TIME, expected, said[0])
-                time = max(time, said[0])
+                else:
+                    time = said[0]
             del said  # before the next document is read
         self._hash, self._time = previous, time
         self.position = following - base - 1
         self._findings.records += len(ids)
+        return outside, withheld
 
     def end(self, *, complete: bool) -> None:
         """Nothing follows, or, where it is not complete, nothing that is looked at now."""

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, select
 
 from service.trail.chain import MAX_POSITION, RecordId
-from service.trail.claims import out_of_range, withheld
 from service.trail.findings import Defect, Findings
 from service.trail.segments import Sums
 from service.trail.sketch import Sketch
@@ -36,8 +35,10 @@ class _Run:
 class Resum:
     """Holds the segments of one chain against its records."""
 
-    def __init__(self, connection: Connection, findings: Findings, writer: int, position: int) -> None:
-        """Take the segments that begin after a position, all of whose records are to come."""
+    def __init__(
+        self, connection: Connection, findings: Findings, writer: int, position: int, high: int | None = None
+    ) -> None:
+        """Take the segments that begin after a position, all of whose records are to come, and up to another one."""
         self._findings = findings
         self._writer = writer
         # Where a chain begins later, the run that was cut in two is not there any more.
@@ -45,6 +46,8 @@ class Resum:
         self._runs: list[_Run] = []
         columns = segments.c
         following = select(segments).where(columns.writer == writer, columns.first > position)
+        if high is not None:
+            following = following.where(columns.first <= high)
         for row in connection.execute(following.order_by(columns.first, columns.served)):
             stored = row._asdict()
             if not self._runs or self._runs[-1].first != row.first:
@@ -61,7 +64,8 @@ class Resum:
         served: NDArray[np.int64],
         outcomes: NDArray[np.int64],
         norms: NDArray[np.float32],
-        documents: Sequence[bytes],
+        outside: Sequence[bool],
+        withheld: Sequence[bool],
     ) -> None:
         """Add records; every argument has one element a record.
 
@@ -70,13 +74,13 @@ class Resum:
             served: what predicted.
             outcomes: codes of `Outcome`.
             norms: gradient norms, NaN for none.
-            documents: of the records.
+            outside: which are out of range.
+            withheld: which were withheld.
         """
         positions = np.array(ids) & MAX_POSITION
         last = int(positions[-1])
         codes = np.clip(outcomes, 0, 127).astype(np.int8)
-        flags = np.array([list(map(out_of_range, documents)), list(map(withheld, documents))])
-        flags[0] &= ~np.isnan(norms)
+        flags = np.array([outside, withheld])
         while self._runs and self._runs[-1].first <= last:
             run = self._runs[-1]
             run.broken |= any(low <= run.last and run.first <= high for low, high in self._findings.concerned)
@@ -123,7 +127,7 @@ def _differences(sums: Sums, stored: dict[str, Any]) -> list[tuple[str, str, str
     for one in fields(Sums):
         mine, theirs = getattr(sums, one.name), stored[one.name]
         if one.name == "sketch":
-            same = mine.to_bytes() == theirs or _same(mine, theirs)
+            same = _same(mine, theirs)
             mine, theirs = f"of {mine.rows} norms", "another"
         elif isinstance(mine, float):
             same = math.isclose(mine, theirs, rel_tol=SAME)
@@ -135,9 +139,10 @@ def _differences(sums: Sums, stored: dict[str, Any]) -> list[tuple[str, str, str
 
 
 def _same(sketch: Sketch, stored: bytes) -> bool:
-    """Another version of zlib may have compressed the same counts to other bytes."""
+    """Compared by counts: another version of zlib may have compressed the same ones to other bytes."""
     try:
         other = Sketch.of_bytes(stored)
     except ValueError:
         return False
-    return (sketch.low, sketch.zeros, sketch.counts.tolist()) == (other.low, other.zeros, other.counts.tolist())
+    bounds = (sketch.low, sketch.zeros, len(sketch.counts)) == (other.low, other.zeros, len(other.counts))
+    return bounds and bool((sketch.counts == other.counts).all())

@@ -8,11 +8,13 @@ Not covered: copies. An export, a backup, or SQLite's free pages until they are 
 removed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, text
 
+from service.json import loads
 from service.trail import tables
 from service.trail.canonical import dumps
 from service.trail.chain import RecordId
@@ -39,7 +41,15 @@ class Removed:
         return {"first": self.first, "hash": self.chain.hex(), "position": self.position, "writer": self.writer}
 
 
-def remove(database: Database, keys: Keys, *, before: int, now: int) -> list[Removed]:
+def remove(
+    database: Database,
+    keys: Keys,
+    *,
+    before: int,
+    now: int,
+    told: Callable[[Removed], None] = lambda removed: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> list[Removed]:
     """Remove every record of before a time; blocks. Several processes may do so at once.
 
     Args:
@@ -47,6 +57,8 @@ def remove(database: Database, keys: Keys, *, before: int, now: int) -> list[Rem
         keys: sign the tombstones.
         before: microseconds since 1970.
         now: the same.
+        told: is told of each chain, once its beginning is removed; also where an error ends it.
+        stop: whether to end, asked between two batches.
 
     Returns:
         What this process removed of each chain.
@@ -59,17 +71,20 @@ def remove(database: Database, keys: Keys, *, before: int, now: int) -> list[Rem
     removed = []
     for number in numbers:
         whole: Removed | None = None
-        while True:
-            with database.writing() as connection:
-                if not database.sqlite:
-                    connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
-                batch = _remove_batch(connection, number, before)
-                if batch is None:
-                    break
+        try:
+            while not stop():
+                with database.writing() as connection:
+                    if not database.sqlite:
+                        connection.execute(text(f"SELECT pg_advisory_xact_lock({LOCK})"))
+                    batch = _remove_batch(connection, number, before)
+                    if batch is None:
+                        break
+                    _bury(connection, keys, batch, before=before, now=now)
                 whole = Removed(number, batch.first if whole is None else whole.first, batch.position, batch.chain)
-                _bury(connection, keys, whole, before=before, now=now)
-        if whole is not None:
-            removed.append(whole)
+        finally:
+            if whole is not None:
+                removed.append(whole)
+                told(whole)
     return removed
 
 
@@ -95,18 +110,22 @@ def _remove_batch(connection: Connection, writer: int, before: int) -> Removed |
 
 
 def _bury(connection: Connection, keys: Keys, removed: Removed, *, before: int, now: int) -> None:
-    """Put a tombstone in place of what was removed, and of the tombstone of a batch before."""
+    """Put one tombstone in place of what was removed now and before, by whichever process."""
+    table = tables.tombstones.c
+    first = removed.first
+    before_it = connection.execute(select(table.document).where(table.writer == removed.writer)).scalars().all()
+    for document in before_it:
+        first = min(first, int(loads(document.encode())["first"]))
     signed: Signed = tombstone(
         keys,
         writer=removed.writer,
-        first=removed.first,
+        first=first,
         position=removed.position,
         chain=removed.chain,
         time=now,
         before=before,
     )
-    table = tables.tombstones.c
-    connection.execute(delete(tables.tombstones).where(table.writer == removed.writer, table.position >= removed.first))
+    connection.execute(delete(tables.tombstones).where(table.writer == removed.writer))
     connection.execute(
         insert(tables.tombstones),
         {

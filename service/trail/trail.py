@@ -8,6 +8,7 @@ so. What was refused meanwhile is counted, and told in a record of its own (`gap
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,13 +30,11 @@ from service.trail.database import Database
 from service.trail.entry import Entry, Event, Failure, Predictions
 from service.trail.keys import Keys, load_or_make
 from service.trail.metrics import TrailMetrics
+from service.trail.reasons import brief
 from service.trail.record import Kept
-from service.trail.retention import remove
 from service.trail.writer import Listener, Writer, Written
 
 GATHER_SECONDS = 0.002  # that a record waits for others, where requests are under way that may bring some
-REMOVE_SECONDS = 3_600.0
-DAY = 24 * 3_600 * 1_000_000  # microseconds
 OPEN_SECONDS = 10.0  # that a start waits for the database; then the service starts, and is not ready
 
 log = logging.getLogger(__name__)
@@ -70,7 +69,6 @@ class Trail:
         self.durability = settings.durability
         self.keys: Keys = load_or_make(settings.trail)
         self.database = Database(settings.trail, settings.trail_url, settings.trail_seconds)
-        self._settings = settings
         self._metrics = metrics
         self._under_way = under_way
         redacted = frozenset(name.strip() for name in settings.redact.split(",") if name.strip())
@@ -106,12 +104,18 @@ class Trail:
         self._why_not = "it has not been opened yet"
         self._failing = False
         self._gap: Gap | None = None
+        self._closing = threading.Event()
         self._early: list[tuple[str, dict[str, Any]]] = []
 
     @property
     def records(self) -> int:
         """How many records wait to be written."""
         return self._records
+
+    @property
+    def closing(self) -> bool:
+        """Whether it is being closed."""
+        return self._closing.is_set()
 
     @property
     def number(self) -> int:
@@ -127,11 +131,15 @@ class Trail:
 
     # For requests
 
-    def check(self) -> None:
-        """Refuse what could not be recorded, before it is computed; raises TrailError."""
+    def check(self, count: int = 1) -> None:
+        """Refuse what could not be recorded; raises TrailError.
+
+        Args:
+            count: of the records; more than the queue can hold have it to themselves.
+        """
         if self._why_not:
             raise TrailError(f"expected an audit trail that can be written, got one that cannot: {self._why_not}")
-        if self._records >= self._max_records:
+        if self._records and self._records + count > self._max_records:
             raise TrailError(f"expected room for a record, got {self._records:,} that wait to be written already")
 
     async def predicted(
@@ -282,7 +290,7 @@ class Trail:
         elif self._gathering is None:
             seconds = self._gather_seconds
             if not self._waits:  # since the first of them came: within so long they are to be written
-                seconds = max(0.0, seconds - (self._time() - self._gathered[0].time) / 1e6)
+                seconds = max(0.0, seconds - (time.time_ns() // 1000 - self._gathered[0].time) / 1e6)
             self._gathering = self._running_loop().call_later(seconds, self._flush)
 
     def _flush(self) -> None:
@@ -294,7 +302,8 @@ class Trail:
             group, self._gathered = self._gathered, []
             if self._watch is not None:
                 self._watch.cancel()
-            self._watch = self._running_loop().call_later(self._seconds, self._stuck)
+            if not self._closing.is_set():
+                self._watch = self._running_loop().call_later(self._seconds, self._stuck)
             self._writer.put(group)
 
     def _stuck(self) -> None:
@@ -302,8 +311,8 @@ class Trail:
         self._failed(self._why_not or f"nothing was written for {self._seconds:g} s")
 
     def _time(self) -> int:
-        """Microseconds since 1970; never less than before, even where the clock was set back."""
-        self._now = max(self._now, time.time_ns() // 1000)
+        """Microseconds since 1970; always more than before, even where the clock was set back."""
+        self._now = max(self._now + 1, time.time_ns() // 1000)
         return self._now
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -366,10 +375,12 @@ class Trail:
             self._recovered()
 
     def _failed(self, why: str) -> None:
+        if self._closing.is_set():
+            return
         if not self._failing:
             log.error("the audit trail cannot be written: %s; predictions are refused until it can", why)
             self._metrics.failing.set(1)
-        self._failing, self._why_not = True, why
+        self._failing, self._why_not = True, brief(why)
 
     def _recovered(self) -> None:
         if self._failing:
@@ -391,28 +402,14 @@ class Trail:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._open.wait(), OPEN_SECONDS)
 
-    async def remove_old(self) -> None:
-        """Remove records for their age, every hour, and record that."""
-        days = self._settings.retention_days
-        while days:
-            now = time.time_ns() // 1000
-            try:
-                removed = await asyncio.to_thread(
-                    remove, self.database, self.keys, before=now - round(days * DAY), now=now
-                )
-                if removed:
-                    details = {"days": days, "writers": [part.document for part in removed]}
-                    self.event("removal", details)
-                    log.info("removed old records of the audit trail", extra=details)
-            except TrailError as error:
-                log.warning("could not remove old records of the audit trail: %s", error)
-            await asyncio.sleep(REMOVE_SECONDS)
-
     async def close(self) -> None:
         """Write what is left, and a last checkpoint."""
+        self._closing.set()
         for timer in (self._timer, self._watch):
             if timer is not None:
                 timer.cancel()
+        self._timer = self._watch = None
+        self._why_not = "it is being closed"
         self._writing = False  # whatever is written, what has gathered goes after it
         self._flush()
         done = await asyncio.to_thread(self._writer.close, self._drain_seconds)

@@ -30,7 +30,7 @@ from service.trail.links import Links
 from service.trail.resum import Resum
 from service.trail.tables import levels
 
-AT_ONCE = 2_048  # records: some megabytes
+AT_ONCE = 1_024  # records: they stay in the cache of a processor until they are done with
 _COLUMNS = "id, time, served, outcome, level, gradient_norm, request_id, caller, document, hash"
 
 Row = tuple[Any, ...]
@@ -53,7 +53,7 @@ def verify(
         published: checkpoints that were kept outside.
         writer: only its chain.
         start: only from this record on. The hash of the record before it is taken as it is stored.
-        most: end after about so many records.
+        most: end after about so many records. The sums of a run of records that is cut in two are not held against it.
 
     Raises:
         InvalidInputError: `start` is in another chain than `writer`, or the record before it is not there.
@@ -100,12 +100,17 @@ class _Trail:
 
     def verify(self, first: RecordId, published: list[Signed], most: int | None) -> RecordId | None:
         """Verify one chain from a record on; the record to go on from, where that is before its end."""
-        statements = self._statements(first.writer, published)
-        base = statements.base
+        findings = self._findings
+        statements = Statements(findings, self._keys, first.writer)
+        for position, document in self._stated(tables.tombstones, first.writer, 0, None):
+            statements.tombstone(document, position)
+        base, low = statements.base, 0
         if first.position > base.position + 1:
             base = self._base(first)
+            low = base.position
+        high = None if most is None else first.position + most + AT_ONCE
+        self._state(statements, published, low, high)
         whole = first.position == 1
-        findings = self._findings
         links = Links(
             findings,
             self._reader,
@@ -114,7 +119,7 @@ class _Trail:
             chain=base.hash,
             anchors=statements.held(base.position),
         )
-        resum = Resum(self._connection, findings, first.writer, base.position)
+        resum = Resum(self._connection, findings, first.writer, base.position, high)
         # From the very beginning, where there should be nothing any more, or never was.
         key, end = RecordId(first.writer, 0 if whole else first.position).key, RecordId(first.writer + 1, 0).key
         begun = findings.records
@@ -127,10 +132,10 @@ class _Trail:
                 stamps(times), map(self._bundles.get, served), outcomes, norms, requests, callers, strict=True
             )
             findings.concerned.clear()
-            links.take(ids, documents, hashes, columns)
+            outside, withheld = links.take(ids, documents, hashes, columns)
             exact = np.array(norms, np.float64).astype(np.float32)  # None becomes NaN
             self._hold_levels(ids, exact, steps)
-            resum.take(ids, np.array(served), np.array(outcomes), exact, documents)
+            resum.take(ids, np.array(served), np.array(outcomes), exact, outside, withheld)
             if key < RecordId(first.writer, 2).key:
                 self._hold_writer(rows[0])
             key = ids[-1] + 1
@@ -162,24 +167,24 @@ class _Trail:
             raise InvalidInputError(f"from: expected a record that follows another, got {first}: there is no {before}")
         return Base(before.position, chain)
 
-    def _statements(self, writer: int, published: list[Signed]) -> Statements:
-        """Everything that is stated about a chain."""
-        statements = Statements(self._findings, self._keys, writer)
-        for position, document in self._stated(tables.tombstones, writer):
-            statements.tombstone(document, position)
-        for position, document in self._stated(tables.checkpoints, writer):
+    def _state(self, statements: Statements, published: list[Signed], low: int, high: int | None) -> None:
+        """Take in what is stated about a chain from a position on, up to another one, and about its end."""
+        for position, document in self._stated(tables.checkpoints, statements.writer, low, high):
             statements.checkpoint(document, "a checkpoint", position)
         for signed in published:
-            statements.checkpoint(signed.to_json(), "a published checkpoint")
-        for head in self._heads[writer]:
+            if int(signed.document["position"]) >= low:
+                statements.checkpoint(signed.to_json(), "a published checkpoint")
+        for head in self._heads[statements.writer]:
             statements.head(head)
-        return statements
 
-    def _stated(self, table: Table, writer: int) -> Iterator[tuple[int, object]]:
+    def _stated(self, table: Table, writer: int, low: int, high: int | None) -> Iterator[tuple[int, object]]:
         """The position of each row of one of the tables, and its document; None for one that is no JSON."""
         columns = table.c
-        rows = select(columns.position, columns.document).where(columns.writer == writer).order_by(columns.position)
-        for position, text in self._connection.execute(rows):
+        rows = select(columns.position, columns.document).where(columns.writer == writer, columns.position >= low)
+        if high is not None:
+            last = select(func.max(columns.position)).where(columns.writer == writer).scalar_subquery()
+            rows = rows.where((columns.position <= high) | (columns.position == last))
+        for position, text in self._connection.execute(rows.order_by(columns.position)):
             try:
                 yield position, orjson.loads(text)
             except ValueError:

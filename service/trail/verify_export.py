@@ -24,7 +24,7 @@ from service.trail.findings import Defect, Findings, Trust, Verification
 from service.trail.keys import PublicKey
 from service.trail.links import Links
 
-AT_ONCE = 2_048  # records
+AT_ONCE = 1_024  # records
 _BEGIN = b'{"document":'
 _END = re.compile(rb',"hash":"([0-9a-f]{64})","id":"([1-9][0-9]{0,6}-[1-9][0-9]{0,12})"}\n?\Z')
 _END_BYTES = 120  # at most

@@ -16,29 +16,30 @@ import secrets
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, insert, select, text
+from sqlalchemy import Connection, func, insert, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.errors import TrailError
-from service.policy import Policy
+from service.errors import StartError, TrailError
 from service.runtime import Execution
 from service.served import ServedModel
-from service.trail import checkpoint, tables
-from service.trail.canonical import dumps
+from service.trail import tables
 from service.trail.chain import START, RecordId, link
-from service.trail.database import Database, Row, TakenError, reason, transaction
+from service.trail.database import Database, Row, TakenError, UnfitError, reason, transaction
 from service.trail.entry import Columns, Entry, Event, Failure, Sums
+from service.trail.forms import CachedForms
 from service.trail.keys import Keys
-from service.trail.record import Form, Kept
-from service.trail.segments import Tally
+from service.trail.record import Kept
 from service.trail.tables import Outcome
+from service.trail.upkeep import Upkeep
 from service.version import VERSION
 
-SEGMENT_SECONDS = 60.0
 UNMADE = "internal-error"  # the problem of a record that stands for one that could not be made
+LONGEST_IDLE = 60.0  # seconds without a look whether sums or checkpoints are due
+OTHERS = 100  # chains that a first record names
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0  # seconds between attempts
 IDENTITY_BYTES = 16
 
@@ -108,10 +109,9 @@ class Writer:
         self._time = 0
         self._head = START
         self._position = 0
-        self._tally: Tally | None = None
-        self._sealed: list[dict[str, object]] = []
-        self._segment_began = self._checkpointed = time.monotonic()
-        self._checkpoint_position = 0
+        self._upkeep: Upkeep | None = None
+        self._unfit: list[Entry] = []
+        self._complained = False
 
     def start(self) -> None:
         """Begin: the schema is made, the writer gets its number, and writes its first record."""
@@ -144,16 +144,19 @@ class Writer:
                 self._house_keeping(last=not going_on)
         except _GivenUp:
             log.error("the trail was closed before all records could be written")  # noqa: TRY400  (no traceback helps)
-        except Exception:
-            log.exception("the writer of the trail has ended")
-            self._listener.failed("the writer has ended, see the log")
+        except StartError as error:
+            self._listener.failed(str(error))
+        except Exception as error:  # noqa: BLE001  (the log tells where, but not the message: it may hold data)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("the writer of the trail has ended: %s\n%s", type(error).__name__, frames)  # noqa: TRY400
+            self._listener.failed("the writer has ended")
         finally:
             self._disconnect()
 
     def _next_group(self) -> tuple[list[Entry], bool]:
         """What waits, or nothing after a while; and whether more is to come."""
         try:
-            group = self._queue.get(timeout=min(self._checkpoint_seconds, SEGMENT_SECONDS) / 4)
+            group = self._queue.get(timeout=min(self._checkpoint_seconds, LONGEST_IDLE) / 4)
         except queue.Empty:
             return [], True
         return group or [], group is not None
@@ -182,7 +185,27 @@ class Writer:
     def _connect(self) -> Connection:
         if self._connection is None:
             self._connection = self._database.engine.connect()
+            self._database.note_place()
+            if self._position:
+                self._check_end(self._connection)
         return self._connection
+
+    def _check_end(self, connection: Connection) -> None:
+        """See that the database still has what was written: it may have been replaced, or set back.
+
+        Raises:
+            TrailError: it has not; this chain can only end here, and a new start begins another.
+        """
+        table = tables.records.c
+        with transaction(connection, sqlite=self._database.sqlite):
+            find = select(table.hash).where(table.id == RecordId(self._number, self._position).key)
+            found = connection.execute(find).scalar()
+        if found is None or bytes(found) != self._head:
+            place = RecordId(self._number, self._position)
+            raise TrailError(
+                f"expected record {place} where it was written, got {'none' if found is None else 'another'}: the "
+                "database was replaced or set back; the service has to be started anew"
+            )
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -212,7 +235,7 @@ class Writer:
                 number = connection.execute(insert(tables.writers).returning(tables.writers.c.number), row).scalar_one()
             self._number = int(number)
             others = [end for end in _ends(connection) if end["writer"] != self._number]
-        self._tally = Tally(self._number)
+        self._upkeep = Upkeep(self._database, self._keys, self._number, self._identity, self._checkpoint_seconds, now)
         details = {**row, "others": others, "software": f"chainzrule {VERSION}"}
         del details["started"]
         self._write([Event(now, None, None, 1, first=1, kind="start", details=details)], tell=False)
@@ -222,7 +245,11 @@ class Writer:
     def _write(self, group: list[Entry], *, tell: bool = True) -> None:
         """Write a group, unless it is in the database already."""
         started = time.perf_counter()
+        group = [entry for entry in group if entry.first > self._position]  # an attempt may have written some
+        if not group:
+            return
         connection = self._connect()
+        self._database.check_place()
         before = RecordId(self._number, self._position).key
         head = self._head
         rows: list[Row] = []
@@ -231,41 +258,58 @@ class Writer:
         for entry, served in zip(group, numbers, strict=True):
             key = RecordId(self._number, entry.first).key
             columns, well = self._columns(entry)
+            who = (entry.request_id, entry.caller) if well else (None, None)
             for outcome, level, norm, document in columns:
                 head = link(head, document)
-                rows.append(
-                    (key, entry.time, served, outcome, level, norm, entry.request_id, entry.caller, document, head)
-                )
+                rows.append((key, entry.time, served, outcome, level, norm, *who, document, head))
                 key += 1
             hashes.append(head if well else None)
         if rows[0][0] != before + 1:
             raise RuntimeError(f"expected position {self._position + 1} next, got {RecordId.of_key(rows[0][0])}")
         try:
             self._database.commit(connection, rows)
+        except UnfitError:
+            self._write_one_by_one(group, tell=tell)
+            return
         except TakenError:
             # An attempt before this one was committed, and its confirmation was lost.
             kept = self._kept(connection, before, len(rows))
             if kept is None:
                 raise
             hashes, head = [kept[entry.last - self._position - 1] for entry in group], kept[-1]
-        for entry, served in zip(group, numbers, strict=True):
-            self._add(entry, served)
+        if self._upkeep is not None:
+            for entry, served in zip(group, numbers, strict=True):
+                self._upkeep.add(entry, served)
         self._head, self._position = head, self._position + len(rows)
         if tell:
             self._listener.written(Written(group, hashes, len(rows), time.perf_counter() - started))
 
+    def _write_one_by_one(self, group: list[Entry], *, tell: bool) -> None:
+        """Write entries of which the database will never take one, which then has failures in place of its records."""
+        if len(group) == 1:
+            if group[0] in self._unfit:
+                raise TrailError("expected a record that stands for another to be taken, got a refusal")
+            self._unfit = [group[0]]
+        for entry in group:
+            self._write([entry], tell=tell)
+        self._unfit = []
+
     def _columns(self, entry: Entry) -> tuple[list[Columns], bool]:
         """The records of an entry, and whether they are its own: a fault in one must not keep all others waiting."""
         try:
-            return list(entry.documents(self._number, self._forms)), True
-        except Exception:
-            log.exception("records could not be made", extra={"request_id": entry.request_id})
+            if entry not in self._unfit:
+                return list(entry.documents(self._number, self._forms)), True
+            log.error("records could not be written as they are", extra={"request_id": entry.request_id})
+        except Exception as error:  # noqa: BLE001  (the log tells where, but not the message: it may hold data)
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            name = type(error).__name__
+            log.error("records could not be made: %s\n%s", name, frames, extra={"request_id": entry.request_id})  # noqa: TRY400
         columns: list[Columns] = []
         for place in range(entry.count):
             failure = Failure(
                 entry.time,
-                entry.request_id,
-                entry.caller,
+                None,
+                None,
                 1,
                 first=entry.first + place,
                 problem=UNMADE,
@@ -311,118 +355,40 @@ class Writer:
             self._served[key] = int(number)
         return self._served[key]
 
-    def _add(self, entry: Entry, served: int) -> None:
-        if self._tally is None:
-            raise RuntimeError("expected an open trail, got one that is not")
-        sums = entry.sums
-        if self._tally.due(entry.time):
-            self._sealed += self._tally.seal()
-        self._tally.add(entry.first, served, entry.time, sums.outcomes, sums.norms, sums.out_of_range, sums.withheld)
-
     # Between groups
 
     def _house_keeping(self, *, last: bool) -> None:
-        """Seal segments and sign checkpoints, where it is time to; what fails is tried again after the next group."""
-        now = time.monotonic()
-        tally = self._tally
-        if tally is not None and tally.records:
-            if last or now - self._segment_began >= SEGMENT_SECONDS:
-                self._sealed += tally.seal()
-                self._segment_began = now
-        else:
-            self._segment_began = now
+        """Sums and checkpoints, where it is time to; what fails is tried again after the next group."""
+        upkeep = self._upkeep
+        if upkeep is None:
+            return
         try:
-            if self._sealed:
-                table = tables.segments
-                with transaction(self._connect(), sqlite=self._database.sqlite):
-                    # They may be there: an attempt before this one was committed, and its confirmation was lost.
-                    self._connect().execute(
-                        delete(table).where(table.c.writer == self._number, table.c.first >= self._sealed[0]["first"])
-                    )
-                    self._connect().execute(insert(table), self._sealed)
-                self._sealed = []
-            due = last or now - self._checkpointed >= self._checkpoint_seconds
-            if due and self._position > self._checkpoint_position:
-                self._checkpointed = now
-                self._checkpoint()
+            upkeep.seal(self._connect, last=last)
+            upkeep.checkpoint(self._connect, self._position, self._head, last=last)
         except (TrailError, SQLAlchemyError, OSError) as error:
             self._disconnect()
-            if len(self._sealed) == 1 or not self._sealed:
+            if not self._complained:
                 log.warning("a segment or checkpoint of the trail could not be written: %s", reason(error))
-
-    def _checkpoint(self) -> None:
-        """State where the chain stands, in the database and in the log."""
-        now = self._time = max(self._time, time.time_ns() // 1000)
-        signed = checkpoint.checkpoint(
-            self._keys,
-            writer=self._number,
-            identity=self._identity,
-            position=self._position,
-            chain=self._head,
-            time=now,
-        )
-        published = dumps(signed.to_json()).decode()
-        row = {"writer": self._number, "position": self._position, "time": now, "document": published}
-        table = tables.checkpoints
-        with transaction(self._connect(), sqlite=self._database.sqlite):
-            self._connect().execute(  # whose confirmation was lost
-                delete(table).where(table.c.writer == self._number, table.c.position == self._position)
-            )
-            self._connect().execute(insert(table), row)
-        self._checkpoint_position = self._position
-        log.info("checkpoint of the audit trail: %s", published)
+            self._complained = True
+        else:
+            self._complained = False
 
 
 class _GivenUp(Exception):  # noqa: N818  (it never leaves this module)
     """The process ends, and something could not be written."""
 
 
-class CachedForms:
-    """The forms of the records of every model, made once each."""
-
-    def __init__(self, kept: Kept, execution: Execution) -> None:
-        """Know no model yet."""
-        self._kept = kept
-        self._execution = execution
-        self._forms: dict[tuple[str, int, str], Form] = {}
-        self._policies: dict[tuple[str, Policy], bytes] = {}
-
-    def of_model(self, model: ServedModel) -> Form:
-        """The form of its records."""
-        key = (model.manifest.name, model.manifest.version, model.digest)
-        if key not in self._forms:
-            self._forms[key] = Form(model.manifest, model.digest, self._execution, self._kept)
-        return self._forms[key]
-
-    def policy(self, model: ServedModel, policy: Policy | None) -> bytes:
-        """A policy, the deployment's where it is None, with the thresholds that it means for this model."""
-        chosen = policy or model.policy
-        key = (model.digest, chosen)
-        text = self._policies.get(key)
-        if text is None:
-            text = dumps(
-                {
-                    **asdict(chosen),
-                    "critical_above": model.judge.norm_at(chosen.critical_percentile),
-                    "elevated_above": model.judge.norm_at(chosen.elevated_percentile),
-                }
-            )
-            if len(self._policies) < POLICIES:
-                self._policies[key] = text
-        return text
-
-
 NEW_SERVED = text(
     "INSERT INTO served (model, version, digest) VALUES (:model, :version, :digest) ON CONFLICT DO NOTHING"
 )
-POLICIES = 256  # texts that are kept; callers may ask for any percentiles
 
 
 def _ends(connection: Connection) -> list[dict[str, object]]:
-    """The last record of every chain."""
+    """The last record of the latest chains: to name all would make every start dearer than the one before."""
     table = tables.records.c
     ends = []
-    for number in connection.execute(select(tables.writers.c.number).order_by(tables.writers.c.number)).scalars():
+    numbers = select(tables.writers.c.number).order_by(tables.writers.c.number.desc()).limit(OTHERS)
+    for number in sorted(connection.execute(numbers).scalars()):
         first, beyond = RecordId(number, 0).key, RecordId(number + 1, 0).key
         last = connection.execute(select(func.max(table.id)).where(table.id > first, table.id < beyond)).scalar()
         if last is not None:

@@ -519,7 +519,7 @@ def test_a_part_can_be_verified(trails: Trails) -> None:
 
 
 def test_a_long_verification_goes_on_where_it_ended(trails: Trails, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Piece by piece, every record is verified once, and every checkpoint and segment that fits in a piece."""
+    """Piece by piece, every record is verified once, and held against every checkpoint."""
     monkeypatch.setattr("service.trail.verify.AT_ONCE", 8)
     pieces = []
     start: RecordId | None = None
@@ -533,9 +533,12 @@ def test_a_long_verification_goes_on_where_it_ended(trails: Trails, monkeypatch:
     assert len(pieces) > 4
     assert LENGTH + 21 == sum(piece.records for piece in pieces)
     assert 2 == sum(piece.checkpoints for piece in pieces)
+    assert 0 == sum(piece.removed_checkpoints for piece in pieces)
     change(trails, update(tables.records).where(RECORDS.id == key(33)).values(caller="x"))
     assert verified(trails, most=10).ok
     assert not verified(trails, start=RecordId(1, 30), most=10).ok
+    change(trails, delete(tables.records).where(RECORDS.id.between(key(50), key(LENGTH))))
+    assert_found(verified(trails, start=RecordId(1, 45), most=10), "1-50", Defect.MISSING, "records up to 60")
 
 
 def test_problems_are_bounded(database: Database, tmp_path: Path) -> None:

@@ -338,8 +338,9 @@ def test_what_cannot_be_recorded_is_refused(repository: Path, evidence: Evidence
         assert 200 == ask(client, "POST", PREDICT, BODY, headers={"x-request-id": "again"}).status
     records = evidence.assert_whole()
     assert [] == [record for record in records if record.request_id == "refused"]
-    (document,) = [record.document for record in records if record.request_id == "late"]
+    document, failure = [record.document for record in records if record.request_id == "late"]
     assert ("prediction", "undelivered", 503) == (document["kind"], document["decision"], document["status"])
+    assert ("failure", "trail-unavailable", 503) == (failure["kind"], failure["problem"], failure["status"])
     (gap,) = evidence.documents("gap")
     assert 3 == gap["requests"]
     assert gap["since"] < gap["until"] <= gap["time"]
@@ -352,15 +353,15 @@ def test_no_more_records_wait_than_are_set(repository: Path, evidence: Evidence)
     with serve(repository, **evidence.settings, **changes) as client:
         with locked(evidence):
             answers = [ask(client, "POST", PREDICT, {"instances": BODY["instances"] * 4}) for _ in range(8)]
-            assert [200] * 3 + [503] * 5 == [answer.status for answer in answers]
-            assert_problem(answers[-1], 503, "trail-unavailable", "12")
+            assert [200] * 2 + [503] * 6 == [answer.status for answer in answers]
+            assert_problem(answers[-1], 503, "trail-unavailable", "8")
             app_of(client).state.trail.report()
-            assert 12 == metrics(client)["chainzrule_trail_queue_records"]
+            assert 8 == metrics(client)["chainzrule_trail_queue_records"]
         wait_for(lambda: details(client)[1]["waiting"] == 0)
         assert 200 == ask(client, "POST", PREDICT, BODY).status
     documents = [record.document for record in evidence.assert_whole()]
-    assert 13 == len([document for document in documents if document["kind"] == "prediction"])
-    assert [5] == [document["requests"] for document in documents if document["kind"] == "gap"]
+    assert 9 == len([document for document in documents if document["kind"] == "prediction"])
+    assert [6] == [document["requests"] for document in documents if document["kind"] == "gap"]
 
 
 class Unconfirmed(Database):
@@ -435,11 +436,11 @@ def test_records_that_cannot_be_made_keep_nobody_waiting(
             assert_problem(answer, 503, "trail-unavailable")
             assert (200, 200) == (ask(client, "POST", PREDICT, BODY).status, details(client)[0])
     documents = [record.document for record in evidence.assert_whole()][1:]
-    assert (["failure"] * 3 + ["prediction"]) * 2 == [document["kind"] for document in documents]
-    told = [(row["model"], row["status"], row["problem"]) for row in documents if row["kind"] == "failure"]
-    assert [(LEVELS, 500, "internal-error")] * 6 == told
+    told = [(row["kind"], row["model"], row["status"], row.get("problem")) for row in documents]
+    unmade, refused = ("failure", LEVELS, 500, "internal-error"), ("failure", LEVELS, 503, "trail-unavailable")
+    assert [unmade, unmade, unmade, refused, ("prediction", CLASSES, 200, None)] * 2 == told
     segments = evidence.table("segments")
-    assert (2, 6) == (sum(row["rows"] for row in segments), sum(row["failures"] for row in segments))
+    assert (2, 8) == (sum(row["rows"] for row in segments), sum(row["failures"] for row in segments))
 
 
 def test_time_never_goes_back(repository: Path, evidence: Evidence, monkeypatch: pytest.MonkeyPatch) -> None:
