@@ -17,6 +17,7 @@ TAG = b"chainzrule/record/v1\0"
 START = bytes(32)
 """What stands before the first record of a chain."""
 POSITION_BITS = 40
+MAX_WRITER = 2 ** (63 - POSITION_BITS) - 1
 MAX_POSITION = 2**POSITION_BITS - 1
 _ID = re.compile(r"([1-9][0-9]{0,6})-([1-9][0-9]{0,12})")
 
@@ -47,7 +48,7 @@ class RecordId:
     def parse(cls, text: str) -> Self:
         """From its text, `writer-position`; raises InvalidInputError."""
         found = _ID.fullmatch(text)
-        if found is None:
+        if found is None or int(found[1]) > MAX_WRITER or int(found[2]) > MAX_POSITION:
             raise InvalidInputError(f"record: expected <writer>-<position>, as 3-1542, got {shown(text)!r}")
         return cls(int(found[1]), int(found[2]))
 

@@ -43,7 +43,10 @@ class Signed:
     def verified_by(self, key: PublicKey) -> bool:
         """Whether the holder of this key signed it."""
         tag = TAGS.get(self.kind)
-        return tag is not None and key.verifies(self.signature, tag + canonical.dumps(self.document))
+        try:
+            return tag is not None and key.verifies(self.signature, tag + canonical.dumps(self.document))
+        except ValueError:  # what has no canonical form was never signed
+            return False
 
     def to_json(self) -> dict[str, Any]:
         """As it is published."""
@@ -52,13 +55,13 @@ class Signed:
     @classmethod
     def of_json(cls, published: dict[str, Any]) -> Self:
         """Back from what was published; raises InvalidInputError."""
-        document = dict(published)
         try:
+            document = dict(published)
             signature = base64.b64decode(document.pop("signature"), validate=True)
             if document["kind"] not in TAGS:
                 raise ValueError
             int(document["writer"]), int(document["position"]), bytes.fromhex(document["hash"]), str(document["key"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise InvalidInputError(
                 "checkpoint: expected kind, writer, position, hash, key, time and signature, as they were published"
             ) from error

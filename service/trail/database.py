@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -30,6 +31,8 @@ READERS = 4  # connections that are kept for queries
 CHUNKS = tuple(2**k for k in range(8, -1, -1))  # rows of one INSERT: few different statements, prepared once each
 CACHED_KIB = 16 * 1024
 WAL_PAGES = 4_000  # 16 MiB, after which a commit also moves the log into the file
+
+SWITCHES, SWITCH_SECONDS = 20, 0.05
 
 COLUMNS = tuple(column.name for column in records.columns)
 
@@ -65,8 +68,8 @@ class Database:
         self._seconds = seconds
         try:
             self.url = make_url(url) if url else URL.create("sqlite", database=str(folder / FILE))
-        except ArgumentError as error:
-            raise StartError(f"trail_url: expected the URL of a database, got one that is none: {error}") from error
+        except (ArgumentError, ValueError) as error:
+            raise StartError("trail_url: expected the URL of a database, got one that is none") from error
         self.sqlite = self.url.get_backend_name() == "sqlite"
         if self.sqlite and self.url.database in {None, "", ":memory:"}:
             raise StartError(f"trail_url: expected a file, got {url}: what is in memory only does not last")
@@ -100,8 +103,6 @@ class Database:
                     f"-c statement_timeout={6 * milliseconds}",
                 },
             )
-        with contextlib.suppress(OSError):  # else the first connection tells
-            os.close(os.open(str(self.url.database), os.O_CREAT, 0o600))  # whose mode SQLite's other files take over
         engine = create_engine(
             self.url,
             hide_parameters=True,
@@ -110,6 +111,7 @@ class Database:
             max_overflow=2,
             connect_args={"timeout": self._seconds, "check_same_thread": False, "cached_statements": 64},
         )
+        event.listen(engine, "do_connect", self._make_file)
         event.listen(engine, "connect", _configure_sqlite)
         return engine
 
@@ -199,6 +201,11 @@ class Database:
             unfit = isinstance(error, dbapi.DataError) or state[:2] in DATA_STATES
             raise (UnfitError if unfit else TrailError)(f"{self.place}: {reason(error)}") from error
 
+    def _make_file(self, *_: object) -> None:
+        """Make SQLite's file with a mode that keeps others out, which its other files take over."""
+        with contextlib.suppress(OSError):  # else SQLite tells
+            os.close(os.open(str(self.url.database), os.O_CREAT, 0o600))
+
     def note_place(self) -> None:
         """Remember which file SQLite has open."""
         self._file = self._found_file()
@@ -285,8 +292,8 @@ def reason(error: BaseException) -> str:
 def _configure_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions begin and end where this module says so
     cursor = connection.cursor()
+    _switch_to_wal(cursor)
     for pragma in (
-        "journal_mode = WAL",
         "synchronous = FULL",
         f"wal_autocheckpoint = {WAL_PAGES}",
         f"cache_size = -{CACHED_KIB}",
@@ -294,6 +301,18 @@ def _configure_sqlite(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _switch_to_wal(cursor: Any) -> None:
+    """Switch, or see that it was done; while another process does so, SQLite refuses at once and does not wait."""
+    for _ in range(SWITCHES):
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            time.sleep(SWITCH_SECONDS)
+        else:
+            return
+    cursor.execute("PRAGMA journal_mode = WAL")
 
 
 def _upgrade(connection: Connection) -> None:

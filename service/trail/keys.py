@@ -11,12 +11,12 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -75,7 +75,7 @@ class PublicKey:
         """From a PEM file's content; raises InvalidInputError."""
         try:
             key = load_pem_public_key(content)
-        except ValueError as error:
+        except (ValueError, UnsupportedAlgorithm) as error:
             raise InvalidInputError(
                 "public key: expected a PEM file of an Ed25519 key, got one that is none"
             ) from error
@@ -88,8 +88,8 @@ class PublicKey:
 class Keys:
     """The keys of one trail."""
 
-    signing: Ed25519PrivateKey
-    hmac: bytes
+    signing: Ed25519PrivateKey = field(repr=False)
+    hmac: bytes = field(repr=False)
 
     @cached_property
     def public(self) -> PublicKey:
@@ -115,18 +115,20 @@ def load_or_make(folder: Path) -> Keys:
         raise StartError(f"trail: expected keys in {folder}, or a folder to make them in: {error.strerror}") from error
     try:
         signing = load_pem_private_key(pem, None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise StartError(f"{folder / SIGNING_KEY}: expected a PEM file of an Ed25519 key without password") from error
     if not isinstance(signing, Ed25519PrivateKey):
         raise StartError(f"{folder / SIGNING_KEY}: expected an Ed25519 key, got {type(signing).__name__}")
     keys = Keys(signing, _secret(folder / HMAC_KEY, secret))
     public = folder / PUBLIC_KEY
-    if not public.exists() or public.read_bytes() != keys.public.pem.encode():
-        try:
-            public.unlink(missing_ok=True)  # of a key that was replaced
-            _write(public, keys.public.pem.encode(), 0o644)
-        except OSError as error:
-            raise StartError(f"{public}: cannot write it: {error.strerror}") from error
+    try:
+        if _read_or_make(public, keys.public.pem.encode, 0o644) != keys.public.pem.encode():
+            raise StartError(
+                f"{public}: expected the public half of {folder / SIGNING_KEY}, got another: remove it, to have it "
+                "made anew, and give the new one to whoever has the old one"
+            )
+    except OSError as error:
+        raise StartError(f"{public}: expected a file to read or to make, got: {error.strerror}") from error
     return keys
 
 
@@ -153,9 +155,9 @@ def _new_signing_key() -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
-def _read_or_make(path: Path, make: Callable[[], bytes]) -> bytes:
+def _read_or_make(path: Path, make: Callable[[], bytes], mode: int = 0o600) -> bytes:
     if not path.exists():
-        _write(path, make(), 0o600)
+        _write(path, make(), mode)
     return path.read_bytes()
 
 

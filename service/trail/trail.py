@@ -90,6 +90,7 @@ class Trail:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = asyncio.Event()
+        self._begun = asyncio.Event()  # open, or it never will be
         self._number = 0
         self._position = 0
         self._now = 0
@@ -351,6 +352,7 @@ class Trail:
         self._number, self._position, self._now = number, position, max(self._now, time)
         self._recovered()
         self._open.set()
+        self._begun.set()
         early, self._early = self._early, []
         for kind, details in early:
             self.event(kind, details)
@@ -377,6 +379,8 @@ class Trail:
     def _failed(self, why: str) -> None:
         if self._closing.is_set():
             return
+        if self._writer.refusal is not None:
+            self._begun.set()
         if not self._failing:
             log.error("the audit trail cannot be written: %s; predictions are refused until it can", why)
             self._metrics.failing.set(1)
@@ -396,11 +400,17 @@ class Trail:
     # Life
 
     async def open(self) -> None:
-        """Begin to write. Where the database does not answer, the service starts all the same, and is not ready."""
+        """Begin to write. Where the database does not answer, the service starts all the same, and is not ready.
+
+        Raises:
+            StartError: it never can: the trail was written by a newer version.
+        """
         self._loop = asyncio.get_running_loop()
         self._writer.start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._open.wait(), OPEN_SECONDS)
+            await asyncio.wait_for(self._begun.wait(), OPEN_SECONDS)
+        if self._writer.refusal is not None:
+            raise self._writer.refusal
 
     async def close(self) -> None:
         """Write what is left, and a last checkpoint."""

@@ -99,6 +99,8 @@ class Writer:
         self._listener = listener
         self._queue: queue.SimpleQueue[list[Entry] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="trail", daemon=True)
+        self.refusal: StartError | None = None
+        """Why this writer can never begin."""
         self._closing = threading.Event()
         self._end = 0.0
         """When to give up, once it is closing."""
@@ -145,6 +147,7 @@ class Writer:
         except _GivenUp:
             log.error("the trail was closed before all records could be written")  # noqa: TRY400  (no traceback helps)
         except StartError as error:
+            self.refusal = error
             self._listener.failed(str(error))
         except Exception as error:  # noqa: BLE001  (the log tells where, but not the message: it may hold data)
             frames = "".join(traceback.format_tb(error.__traceback__))

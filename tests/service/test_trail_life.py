@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import inspect
 
-import service.trail.writer
+import service.trail.segments
 from service.errors import StartError, TrailError
 from service.trail import tables
 from service.trail.database import Database
@@ -372,8 +372,8 @@ def test_segments_are_sealed_after_a_while(
     repository: Path, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However little is asked."""
-    monkeypatch.setattr(service.trail.writer, "SEGMENT_SECONDS", 0.2)
-    with serve(repository, **evidence.settings) as client:
+    monkeypatch.setattr(service.trail.segments, "HOUR", 200_000)
+    with serve(repository, **evidence.settings, checkpoint_seconds=0.4) as client:
         for count in (1, 2):
             ask(client, "POST", PREDICT, BODY)
             until = time.monotonic() + PATIENCE
@@ -387,9 +387,9 @@ def test_a_segment_that_is_there_already_does_not_keep_others_from_it(
     repository: Path, evidence: Evidence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where the connection broke after it was written, and before that was confirmed."""
-    monkeypatch.setattr(service.trail.writer, "SEGMENT_SECONDS", 0.2)
+    monkeypatch.setattr(service.trail.segments, "HOUR", 200_000)
     columns = [column.name for column in tables.segments.columns]
-    with serve(repository, **evidence.settings) as client:
+    with serve(repository, **evidence.settings, checkpoint_seconds=0.4) as client:
         ask(client, "POST", PREDICT, BODY)
         until = time.monotonic() + PATIENCE
         while not (segments := evidence.rows("SELECT * FROM segments WHERE served > 0")):
@@ -409,7 +409,7 @@ def test_a_segment_that_is_there_already_does_not_keep_others_from_it(
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[Document]:
     """The checkpoints in the log."""
-    lines = [record.getMessage() for record in caplog.records if record.name == "service.trail.writer"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "service.trail.upkeep"]
     return [json.loads(line.removeprefix(LINE)) for line in lines if line.startswith(LINE)]
 
 
