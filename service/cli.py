@@ -1,6 +1,7 @@
 """`chainzrule-serve`: the service, on the command line."""
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -30,7 +31,8 @@ def main(arguments: list[str] | None = None) -> None:
     except ValidationError as error:
         for problem in error.errors():
             setting = ".".join(map(str, problem["loc"]))
-            message = f"{setting}: {problem['msg']}, got {problem['input']!r}" if setting else problem["msg"]
+            got = re.sub(r"://[^@/\s]*@", "://…@", repr(problem["input"]))  # a user's name and password
+            message = f"{setting}: {problem['msg']}, got {got}" if setting else problem["msg"]
             print(f"chainzrule-serve: {message}", file=sys.stderr)
         sys.exit(2)
     except (ServiceError, SettingsError) as error:

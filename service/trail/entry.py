@@ -133,6 +133,7 @@ class Predictions(Entry):
             self.plan.value.encode(),
         )
         sums = self.sums = Sums()
+        abandoned = self.abandoned  # once: the event loop may set it meanwhile, and all rows are to say the same
         for row, written in enumerate(form.rows(self.rows)):
             status, what = self.status, DECISIONS[0 if codes is None else codes[row]]
             outcome = written.outcome
@@ -140,7 +141,7 @@ class Predictions(Entry):
                 outcome = int(verdicts[row])
             if self.by_row and not written.finite:
                 what, status = FAILED, HTTPStatus.UNPROCESSABLE_ENTITY
-            elif self.abandoned and what == DECISIONS[0]:
+            elif abandoned and what == DECISIONS[0]:
                 what, status = UNDELIVERED, HTTPStatus.SERVICE_UNAVAILABLE
             document = form.template % (
                 common.api,

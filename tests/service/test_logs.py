@@ -84,7 +84,7 @@ def test_the_start_is_told_as_text(repository: Path, lines: Lines) -> None:
     assert found[0][0].startswith("INFO service.app: onnxruntime ")
     assert "runs on CPUExecutionProvider (device cpu)" in found[0][0]
     assert found[1][0].startswith("INFO service.trail.writer: writing the audit trail to ")
-    assert found[7][0].startswith('INFO service.trail.writer: checkpoint of the audit trail: {"hash":')
+    assert found[7][0].startswith('INFO service.trail.upkeep: checkpoint of the audit trail: {"hash":')
     assert (
         f"INFO service.repository: serving {CLASSES} version 1 on CPUExecutionProvider",
         {"model": CLASSES, "version": 1, "digest": digest},

@@ -24,8 +24,8 @@ from service.app import create_app
 from service.errors import TrailError
 from service.served import ServedModel
 from service.trail.database import Database
+from service.trail.forms import CachedForms
 from service.trail.record import Form
-from service.trail.writer import CachedForms
 from tests.service.evidence import Document, Evidence, Recorded, assert_receipt, parse_receipt, receipt_of
 from tests.service.support import (
     CLASSES,
