@@ -5,7 +5,8 @@ python benchmarks/serving.py --again --markdown
 python benchmarks/serving.py --scaling
 
 Needs Linux, two cores, wrk and taskset (Debian: wrk, util-linux). MLServer is installed from PyPI into an environment
-of its own under build/benchmarks. A case reads candidate/route/work/rows/connections; --only takes patterns of them.
+of its own under build/benchmarks. A case is named by candidate, route, work, rows and connections with slashes
+between; --only takes patterns of these names.
 Everything listens on 127.0.0.1, and ends with the run.
 """
 

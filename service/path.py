@@ -99,18 +99,16 @@ class PredictionPath:
             if reply.problem == TRAIL_PROBLEM and not progress.recorded:
                 self._trail.missed()
                 return reply
-            told: dict[str, Any] = {
-                "api": face.api,
-                "caller": progress.caller,
-                "request_id": scope["state"]["request_id"],
-                "begun": progress.begun,
-                "status": reply.status,
-                "problem": reply.problem,
-            }
-            if progress.recorded:
-                self._trail.amend(progress.model, **told)
-            else:
-                await self._trail.failed(progress.model, **told)
+            await self._trail.failed(
+                progress.model,
+                api=face.api,
+                caller=progress.caller,
+                request_id=scope["state"]["request_id"],
+                begun=progress.begun,
+                status=reply.status,
+                problem=reply.problem,
+                after_all=bool(progress.recorded),
+            )
         return reply
 
     def _caller(self, scope: Scope) -> str | None:

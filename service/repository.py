@@ -200,6 +200,11 @@ class Repository:
             for name, reaction in self._settings.reactions().items():
                 if name not in self._served and name not in self._unloaded:
                     log.warning("model %s is to %s what is critical, and is not served", name, reaction)
+            known = {name for model in self.served() for name in model.feature_names}
+            for name in sorted(self._settings.redacted() - known):
+                log.warning(
+                    "no model that is served has a feature %r, which redact names: nothing is left out by it", name
+                )
             if not self._served:
                 log.warning("no <model>/<version>/ to serve in the repository: not ready")
 

@@ -202,6 +202,10 @@ class Settings(BaseSettings):
         """What becomes of critical rows of a model."""
         return self.reactions().get(model, self.on_critical)
 
+    def redacted(self) -> frozenset[str]:
+        """The features whose values are never stored."""
+        return frozenset(name.strip() for name in self.redact.split(",") if name.strip())
+
     def reactions(self) -> dict[str, OnCritical]:
         """The same of the models that have a rule of their own."""
         named = (one.split("=", 1) for one in self.on_critical_of.split(",") if one)

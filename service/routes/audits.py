@@ -1,14 +1,14 @@
 """`/v1/models/{name}/audit` and `/v1/audits`: audits of whole data sets, answered at once or as jobs."""
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from service import problems
+from service import problems, query
 from service.audit.asked import DOCUMENTED, AuditQuery, ListQuery, format_of, seconds_to_wait
 from service.audit.auditor import Options
 from service.audit.jobs import Jobs, Submitted
@@ -17,7 +17,6 @@ from service.audit.schemas import AuditJob, AuditJobList, AuditReport
 from service.audit.upload import Upload
 from service.dependencies import OF_VERSION, AuditsDep, RepositoryDep, SettingsDep, VersionDep
 from service.errors import (
-    InvalidInputError,
     MalformedBodyError,
     OverloadedError,
     ServiceError,
@@ -25,7 +24,6 @@ from service.errors import (
     TooLargeError,
 )
 from service.face import check_site
-from service.invalid import invalid
 from service.json import loads
 from service.numbers import length
 from service.path import DRAINED
@@ -38,24 +36,6 @@ PIECE = 2**20  # bytes that are written to disk at once
 LEAST_BYTES = 64 * 1024  # that must arrive within the time that a request has, or the body ends
 STATUSES = (400, 403, 404, 408, 413, 415, 422, 503)
 
-Query = TypeVar("Query", bound=BaseModel)
-
-
-def _parameters(model: type[BaseModel]) -> dict[str, Any]:
-    """For OpenAPI: the query parameters of a call, which FastAPI does not read."""
-    properties = model.model_json_schema()["properties"]
-    return {
-        "parameters": [
-            {
-                "name": name,
-                "in": "query",
-                "description": schema.get("description", ""),
-                "schema": {key: value for key, value in schema.items() if key not in {"description", "title"}},
-            }
-            for name, schema in properties.items()
-        ]
-    }
-
 
 AUDIT = {
     "requestBody": {
@@ -63,7 +43,7 @@ AUDIT = {
         "content": {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in DOCUMENTED},
     },
     "parameters": [
-        *_parameters(AuditQuery)["parameters"],
+        *query.described(AuditQuery)["parameters"],
         {
             "name": "Prefer",
             "in": "header",
@@ -107,10 +87,10 @@ async def audit(
     """
     check_site(dict(request.headers.raw))
     model = repository.get(name, version)
-    query = _query(request, AuditQuery)
+    asked = query.read(request, AuditQuery)
     format_ = format_of(request.headers.get("content-type", ""))
-    wait, applied = seconds_to_wait(query.wait, request.headers.get("prefer", ""))
-    options = Options(query.label, query.worst, query.top_features, settings.drift_distance, settings.audit_rows)
+    wait, applied = seconds_to_wait(asked.wait, request.headers.get("prefer", ""))
+    options = Options(asked.label, asked.worst, asked.top_features, settings.drift_distance, settings.audit_rows)
     _check_length(request.headers.get("content-length"), settings.audit_bytes)
     upload = await audits.aside(audits.upload, request.headers.get("content-encoding", "").encode("latin-1"))
     try:
@@ -132,14 +112,14 @@ async def audit(
 
 @router.get(
     "/v1/audits",
-    openapi_extra=_parameters(ListQuery),
+    openapi_extra=query.described(ListQuery),
     summary="The audits that are kept",
     response_model=AuditJobList,
     responses=problem_responses(422, 503),
 )
 async def audits_kept(request: Request, audits: AuditsDep) -> Response:
     """Latest first, without their reports."""
-    limit = _query(request, ListQuery).limit
+    limit = query.read(request, ListQuery).limit
     return _json(AuditJobList(jobs=await audits.aside(audits.folder.jobs, limit)), 200)
 
 
@@ -175,15 +155,6 @@ def describe(error: Exception, request_id: str) -> dict[str, Any]:
         reply = problems.internal_reply(path, request_id, error)
     problem: dict[str, Any] = loads(reply.body)
     return problem
-
-
-def _query(request: Request, model: type[Query]) -> Query:
-    """The parameters of a call; raises InvalidInputError."""
-    try:
-        return model.model_validate(dict(request.query_params))
-    except ValidationError as error:
-        found = invalid(error)
-        raise InvalidInputError(f"query {found}", found.faults) from error
 
 
 def _check_length(declared: str | None, limit: int) -> None:

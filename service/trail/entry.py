@@ -12,6 +12,7 @@ did: each row has a `decision`,
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -61,7 +62,7 @@ class Sums:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class Entry(ABC):
     """Consecutive records of one chain."""
 
     time: int
@@ -91,9 +92,9 @@ class Entry:
         """What predicted, or was to."""
         return None
 
+    @abstractmethod
     def documents(self, writer: int, forms: Forms, /) -> Iterator[Columns]:
         """Each record."""
-        raise NotImplementedError
 
 
 @dataclass(slots=True, eq=False)

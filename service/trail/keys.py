@@ -7,6 +7,7 @@ find out by trial which input a digest belongs to.
 
 import base64
 import contextlib
+import logging
 import os
 import secrets
 import tempfile
@@ -28,6 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from service.errors import InvalidInputError, StartError
+
+log = logging.getLogger(__name__)
 
 SIGNING_KEY, PUBLIC_KEY, HMAC_KEY = "signing-key.pem", "public-key.pem", "hmac.key"
 HMAC_BYTES = 32
@@ -119,6 +122,9 @@ def load_or_make(folder: Path) -> Keys:
         raise StartError(f"{folder / SIGNING_KEY}: expected a PEM file of an Ed25519 key without password") from error
     if not isinstance(signing, Ed25519PrivateKey):
         raise StartError(f"{folder / SIGNING_KEY}: expected an Ed25519 key, got {type(signing).__name__}")
+    for path in (folder / SIGNING_KEY, folder / HMAC_KEY):
+        if os.name != "nt" and path.stat().st_mode & 0o077:
+            log.warning("%s can be read by others than its owner: expected mode 0600", path)
     keys = Keys(signing, _secret(folder / HMAC_KEY, secret))
     public = folder / PUBLIC_KEY
     try:

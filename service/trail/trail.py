@@ -71,7 +71,6 @@ class Trail:
         self.database = Database(settings.trail, settings.trail_url, settings.trail_seconds)
         self._metrics = metrics
         self._under_way = under_way
-        redacted = frozenset(name.strip() for name in settings.redact.split(",") if name.strip())
         self._waits = self.durability == "commit"
         self._seconds = settings.trail_seconds
         self._drain_seconds = max(settings.trail_seconds, settings.drain_seconds)
@@ -79,7 +78,7 @@ class Trail:
         self._writer = Writer(
             self.database,
             self.keys,
-            Kept(settings.inputs, self.keys.hmac, redacted),
+            Kept(settings.inputs, self.keys.hmac, settings.redacted()),
             execution,
             checkpoint_seconds=settings.checkpoint_seconds,
             listener=Listener(
@@ -117,11 +116,6 @@ class Trail:
     def closing(self) -> bool:
         """Whether it is being closed."""
         return self._closing.is_set()
-
-    @property
-    def number(self) -> int:
-        """Of the writer; 0 while it has none."""
-        return self._number
 
     def readiness(self) -> Check:
         """Whether the trail can be written: where it cannot, no request would be answered."""
@@ -188,13 +182,26 @@ class Trail:
         begun: float,
         status: int,
         problem: str,
+        after_all: bool,
     ) -> None:
-        """Record that a request got an error. Where that is not possible, it is counted, and told later."""
-        try:
-            self.check()
-        except TrailError:
-            self.missed()
-            return
+        """Record that a request got an error; where that is not possible, it is counted, and told later.
+
+        Args:
+            model: that was asked, where it was found.
+            api: by which face.
+            caller: who asked.
+            request_id: of the request.
+            begun: when it came, by the performance counter.
+            status: of the answer.
+            problem: its name.
+            after_all: whether its rows are recorded, or will be, as if they were delivered: nobody waits then.
+        """
+        if not after_all:
+            try:
+                self.check()
+            except TrailError:
+                self.missed()
+                return
         failure = Failure(
             self._time(),
             request_id,
@@ -206,34 +213,11 @@ class Trail:
             problem=problem,
             served=model,
         )
+        if after_all:
+            self._put(failure)
+            return
         with contextlib.suppress(TrailError):  # not in time, but it is kept until it is written
             await self._record(failure)
-
-    def amend(
-        self,
-        model: ServedModel | None,
-        *,
-        api: str,
-        caller: str | None,
-        request_id: str,
-        begun: float,
-        status: int,
-        problem: str,
-    ) -> None:
-        """Record that a request got an error after all, though its rows are recorded, or will be; nobody waits."""
-        self._put(
-            Failure(
-                self._time(),
-                request_id,
-                caller,
-                1,
-                api=api,
-                latency=round((time.perf_counter() - begun) * 1e6),
-                status=status,
-                problem=problem,
-                served=model,
-            )
-        )
 
     def missed(self) -> None:
         """A request left no record."""

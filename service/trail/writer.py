@@ -2,10 +2,11 @@
 
     event loop ──group──▶ documents, chain, one transaction ──hashes──▶ event loop
 
-A group that could not be written is tried again, until it is: first it is looked up whether the database has it after
-all (a connection can break after the commit and before its confirmation), so that nothing is written twice; and as the
-documents are made anew, those whose callers got an error meanwhile say so. Nothing that was taken is ever dropped; what
-keeps the queue bounded is `service.trail.trail`, which takes no more while nothing can be written.
+A group that could not be written is tried again, until it is. The database may have it after all (a connection can
+break after the commit and before its confirmation): then its keys are taken, what is there is compared, and nothing is
+written twice. As the documents are made anew, those whose callers got an error meanwhile say so. Nothing that was taken
+is ever dropped; what keeps the queue bounded is `service.trail.trail`, which takes no more while nothing can be
+written.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """What a record keeps of the input: nothing, a keyed digest, or the numbers, but for those that are redacted."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -90,3 +91,11 @@ def test_named_features_are_kept_in_the_models_order(recorded: Recorded, truths:
     named = {f"x{place}": float(row[place]) for place in (3, 1, 0, 4, 2)}
     _, (document,) = recorded.predict(CLASSES, [named])
     assert numbers(row) == document["input"]["values"]
+
+
+def test_a_redacted_feature_that_no_model_has_is_told(repository: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever misspells one must not find its values stored without a word."""
+    with caplog.at_level(logging.WARNING), serve(repository, inputs="full", redact="x0,agee"):
+        pass
+    told = [record.getMessage() for record in caplog.records if record.name == "service.repository"]
+    assert ["no model that is served has a feature 'agee', which redact names: nothing is left out by it"] == told

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -287,3 +288,14 @@ def test_keys_do_not_show_themselves(tmp_path: Path) -> None:
     assert keys.hmac.hex() not in shown
     assert repr(keys.hmac) not in shown
     assert isinstance(keys, Keys)
+
+
+def test_a_key_that_others_can_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is used all the same: an orchestrator may mount it so."""
+    load_or_make(tmp_path)
+    (tmp_path / SIGNING).chmod(0o644)
+    with caplog.at_level(logging.WARNING):
+        load_or_make(tmp_path)
+    assert [f"{tmp_path / SIGNING} can be read by others than its owner: expected mode 0600"] == [
+        record.getMessage() for record in caplog.records
+    ]

@@ -1,5 +1,6 @@
 """Flags that several verbs share: where records come from, and which are meant."""
 
+from abc import ABC, abstractmethod
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -29,14 +30,14 @@ def _moment(value: object) -> object:
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
-class Command(BaseModel):
+class Command(BaseModel, ABC):
     """Flags of one verb."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @abstractmethod
     def execute(self) -> int:
         """Do it, and return the exit code."""
-        raise NotImplementedError
 
 
 def settings_with(**given: Any) -> "Settings":
