@@ -30,7 +30,8 @@ LOCK = 0x43_52_54_52_41_49_4C  # any number of our own, for PostgreSQL's advisor
 READERS = 4  # connections that are kept for queries
 CHUNKS = tuple(2**k for k in range(8, -1, -1))  # rows of one INSERT: few different statements, prepared once each
 CACHED_KIB = 16 * 1024
-WAL_PAGES = 4_000  # 16 MiB, after which a commit also moves the log into the file
+PAGE_BYTES = 8_192  # records of 1.5 KB leave a quarter of smaller pages empty
+WAL_PAGES = 2_000  # 16 MiB, after which a commit also moves the log into the file
 
 SWITCHES, SWITCH_SECONDS = 20, 0.05
 
@@ -292,6 +293,7 @@ def reason(error: BaseException) -> str:
 def _configure_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # transactions begin and end where this module says so
     cursor = connection.cursor()
+    cursor.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new file; before the switch, after which it is fixed
     _switch_to_wal(cursor)
     for pragma in (
         "synchronous = FULL",

@@ -29,7 +29,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     for name, settings in NETWORKS.items():
         config = FitConfig(dataset="digits", repository=repository, name=name, epochs=15, baseline=False, **settings)
         train(config, load(config))
-    with TestClient(create_app(Settings(repository=repository, device="cpu"))) as client:
+    with TestClient(create_app(Settings(repository=repository, trail=repository / ".trail", device="cpu"))) as client:
         yield client
 
 
