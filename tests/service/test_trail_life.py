@@ -5,8 +5,8 @@ import json
 import logging
 import subprocess
 import sys
-import textwrap
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,19 @@ def evidence(request: pytest.FixtureRequest, tmp_path: Path) -> Evidence:
     return Evidence(tmp_path / "trail", url)
 
 
-def together(program: str, *arguments: str, count: int = PROCESSES) -> list[str]:
-    """Run a program in several processes, which all go on at once when the last one is ready; what each says."""
-    command = [sys.executable, "-c", textwrap.dedent(program), *arguments]
-    processes = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(count)
-    ]
-    try:
+def together(deed: str, evidence: Evidence) -> list[str]:
+    """Have several processes do the same, all at once when the last one is ready; what each says."""
+    command = [sys.executable, "-m", "tests.service.trail_process", deed, str(evidence.folder), evidence.url]
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(PROCESSES):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                )
+            )
+            stack.callback(process.kill)
+            processes.append(process)
         for process in processes:
             assert process.stdout
             assert b"ready\n" == process.stdout.readline()
@@ -64,32 +69,15 @@ def together(program: str, *arguments: str, count: int = PROCESSES) -> list[str]
             assert 0 == process.returncode, errors.decode()
             said.append(output.decode())
         return said
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 # The schema
 
 
-MIGRATE = """
-    import sys
-    from pathlib import Path
-    from service.trail.database import Database
-
-    database = Database(Path(sys.argv[1]), sys.argv[2], 10.0)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    database.migrate()
-    database.close()
-    """
-
-
 def test_the_schema_is_made_once_by_whoever_comes_first(evidence: Evidence) -> None:
     """Processes that all find an empty database wait for each other; afterwards there is nothing to do."""
     evidence.folder.mkdir()
-    together(MIGRATE, str(evidence.folder), evidence.url)
+    together("migrate", evidence)
     database = Database(evidence.folder, evidence.url, 5.0)
     database.migrate()
     database.close()
@@ -235,35 +223,9 @@ def test_what_the_first_record_says(repository: Path, evidence: Evidence) -> Non
     assert 32 == len(writer["identity"])
 
 
-WRITE = """
-    import asyncio, sys
-    from pathlib import Path
-    from prometheus_client import CollectorRegistry
-    from service.runtime import CPU, Execution
-    from service.settings import Settings
-    from service.trail.metrics import TrailMetrics
-    from service.trail.trail import Trail
-
-    async def run() -> None:
-        settings = Settings(trail=Path(sys.argv[1]), trail_url=sys.argv[2])
-        execution = Execution(CPU, "cpu", None, "onnxruntime", 1, tf32=False)
-        trail = Trail(settings, execution, TrailMetrics(CollectorRegistry()), lambda: 20)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        await trail.open()
-        names = {"api": "v1", "caller": None, "begun": 0.0, "status": 404, "problem": "unknown-model"}
-        for group in range(5):
-            await asyncio.gather(*(trail.failed(None, request_id=f"{group}-{k}", **names) for k in range(20)))
-        print(trail.number)
-        await trail.close()
-
-    asyncio.run(run())
-    """
-
-
 def test_several_processes_begin_at_once(evidence: Evidence) -> None:
     """Each gets a number and keys that all of them share, writes its own chain, and no record is lost or doubled."""
-    numbers = together(WRITE, str(evidence.folder), evidence.url)
+    numbers = together("write", evidence)
     assert [str(number) for number in range(1, PROCESSES + 1)] == sorted(text.strip() for text in numbers)
     records = evidence.assert_whole()
     expected = {(writer, position) for writer in range(1, PROCESSES + 1) for position in range(1, 102)}
