@@ -192,7 +192,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of the training; by default the command's own")
     parser.add_argument("--draws", type=int, default=1_000, help="samples of each size")
     arguments = parser.parse_args()
-    config = FitConfig(dataset="mnist", hidden=(256, 128), epochs=arguments.epochs, baseline=False)
+    config = FitConfig(dataset="mnist", hidden=(256, 128), epochs=arguments.epochs, compare=(), report=False)
     table, settings = load(config), Settings(device="cpu", threads=1)
     with tempfile.TemporaryDirectory(prefix="chainzrule-drift-") as folder:
         path = arguments.bundle or train(config.model_copy(update={"repository": Path(folder)}), table).path

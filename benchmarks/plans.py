@@ -12,10 +12,11 @@ import torch
 from measure import interleaved, machine, quartiles
 from numpy.typing import NDArray
 
+from model.encoding import Standardisation
 from model.export import export
 from model.graph import subgraph
 from model.heads import ClassificationHead
-from model.network import CRNetwork, Standardisation
+from model.network import CRNetwork
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs, plan_outputs
 

@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import MODEL_FILE, write
+from model.encoding import Standardisation
 from model.export import export
 from model.graph import subgraph
 from model.heads import ClassificationHead
 from model.manifest import Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
-from model.network import CRNetwork, Standardisation
+from model.network import CRNetwork
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, graph_outputs, plan_outputs
 from model.ranges import feature_excess
@@ -131,7 +132,7 @@ def _manifest(
             training_seconds=0.0,
         ),
         evaluation=Evaluation(metrics={}, gradient_norm=distribution(norms), parameters=subject.parameter_count()),
-        baseline=None,
+        comparisons=(),
         calibration=calibrate(answers, excess),
         files=dict(digests),
     )

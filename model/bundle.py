@@ -24,7 +24,7 @@ from onnx.external_data_helper import uses_external_data
 from pydantic import ValidationError
 
 from model.errors import BundleError
-from model.manifest import NAME_PATTERN, SCHEMA_VERSION, Manifest
+from model.manifest import NAME_PATTERN, READABLE_VERSIONS, Manifest
 from model.outputs import INPUT
 
 MODEL_FILE = "model.onnx"
@@ -196,8 +196,9 @@ def _parse_manifest(path: Path, content: bytes) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path}: expected JSON: {error}") from error
     version = document.get("schema_version") if isinstance(document, dict) else None
-    if type(version) is not int or version != SCHEMA_VERSION:  # true == 1 in Python
-        raise BundleError(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}")
+    if type(version) is not int or version not in READABLE_VERSIONS:  # true == 1 in Python
+        expected = " or ".join(map(str, READABLE_VERSIONS))
+        raise BundleError(f"{path}: expected schema_version {expected}, got {version!r}")
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:

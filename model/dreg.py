@@ -1,11 +1,12 @@
 """DREG: the regularisation of a CR network's derivatives during training (arXiv 2605.15463).
 
 R is added to the loss as λ(t)·R. With B rows, L hidden layers of n_l units, W_l their weights, and
-J_l = diag(p′(z_l)) W_l J_{l−1}, J_0 = I, the derivative of h_l by x̂, three forms of R (means over the batch):
+J_l = diag(p′(z_l)) W_l J_{l−1}, J_0 = I, the derivative of h_l by the encoded row h_0 (x̂, and the columns of categories
+and missing values, which are thereby kept from steep jumps too), three forms of R (means over the batch):
 
     local        Σ_l ‖diag(p′(z_l)) W_l‖_F² / n_l      each layer by itself; almost free
-    projected    Σ_l ‖J_l v‖² / n_l,  v ~ N(0, I_d)    unbiased for `accumulated`; about one more forward pass
-    accumulated  Σ_l ‖J_l‖_F² / n_l                    exact; d times the forward pass
+    projected    Σ_l ‖J_l v‖² / n_l,  v ~ N(0, I_m)    unbiased for `accumulated`; about one more forward pass
+    accumulated  Σ_l ‖J_l‖_F² / n_l                    exact; m times the forward pass
 
 p′ is an ordinary output of the forward pass, so no form needs double backpropagation. Beyond the hidden layers nothing
 is penalised: the output weights W_o do not enter R.
@@ -31,8 +32,8 @@ def local(network: CRNetwork, trace: Trace) -> Float[Tensor, ""]:
 
 
 def projected(network: CRNetwork, trace: Trace, generator: torch.Generator | None = None) -> Float[Tensor, ""]:
-    """Σ_l mean_B ‖J_l v‖² / n_l with one fresh v ~ N(0, I_d) a row: E_v ‖J v‖² = ‖J‖_F² (Hutchinson 1990)."""
-    x = trace.standardised
+    """Σ_l mean_B ‖J_l v‖² / n_l with one fresh v ~ N(0, I_m) a row: E_v ‖J v‖² = ‖J‖_F² (Hutchinson 1990)."""
+    x = trace.encoded
     tangent = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     terms = []
     for layer, derivative in zip(network.polynomial_layers(), trace.derivatives, strict=True):
@@ -42,7 +43,7 @@ def projected(network: CRNetwork, trace: Trace, generator: torch.Generator | Non
 
 
 def accumulated(network: CRNetwork, trace: Trace) -> Float[Tensor, ""]:
-    """Σ_l mean_B ‖J_l‖_F² / n_l, the full Jacobian carried forward: for small d, and to test `projected`."""
+    """Σ_l mean_B ‖J_l‖_F² / n_l, the full Jacobian carried forward: for small m, and to test `projected`."""
     terms = []
     layers = network.polynomial_layers()
     jacobian = trace.derivatives[0][:, :, None] * layers[0].weight

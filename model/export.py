@@ -20,7 +20,7 @@ from model.errors import ArchitectureError
 from model.graph import GraphBuilder
 from model.heads import ClassificationHead, OrdinalHead, RegressionHead
 from model.network import CRNetwork
-from model.outputs import INPUT, graph_outputs
+from model.outputs import FLIPS, INPUT, graph_outputs
 from model.polynomial import PolynomialActivation
 from model.sensitivity import norm_factor
 
@@ -39,7 +39,7 @@ def export(network: CRNetwork, minimum: Sequence[float], maximum: Sequence[float
     Raises:
         ArchitectureError: `minimum` or `maximum` does not fit the features, or a parameter or a constant is not finite.
     """
-    features = len(network.standardisation.mean)
+    features = network.encoding.features
     if not len(minimum) == len(maximum) == features:
         raise ArchitectureError(f"expected a range for {features} features, got {len(minimum)} and {len(maximum)}")
     if not all(low <= high for low, high in zip(minimum, maximum, strict=True)):  # false for NaN too
@@ -52,9 +52,14 @@ def export(network: CRNetwork, minimum: Sequence[float], maximum: Sequence[float
         writer.forward()
         writer.sensitivity()
         writer.ranges(minimum, maximum)
+        writer.flips()
     targets = network.head.levels if isinstance(network.head, OrdinalHead) else network.head.scores
     outputs = graph_outputs(
-        network.head.task, features=features, targets=targets, hidden_layers=len(network.polynomial_layers())
+        network.head.task,
+        features=features,
+        targets=targets,
+        hidden_layers=len(network.polynomial_layers()),
+        columns=len(network.encoding.column_feature),
     )
     return writer.graph.build("chainzrule", {INPUT: (features,)}, {output.name: output.shape for output in outputs})
 
@@ -73,6 +78,8 @@ class _Writer:
         self.preactivations: list[str] = []
         self.derivatives: list[str] = []
         self.slopes: list[str] = []  # the derivatives as [batch, 1, n_l]
+        self.columns = ""  # the category columns of the encoded rows, [batch, C]
+        self.movable = ""  # 1 where no value is missing, else 0, [batch, d]; empty where none ever is
         self.scores = ""
         self.top_two = ""  # the two greatest logits; their class numbers are `<name>.1`
 
@@ -85,9 +92,7 @@ class _Writer:
     def forward(self) -> None:
         """x̂, every z_l and p′(z_l), the scores, and the outputs of the `predict` plan."""
         apply = self.graph.apply
-        standardisation = self.network.standardisation
-        centred = apply("Sub", INPUT, self.constant("mean", standardisation.mean))
-        h = apply("Div", centred, self.constant("scale", standardisation.scale), name="standardised")
+        h = self.encode()
         for number, layer in enumerate(self.layers, start=1):
             weight = self.constant(f"layer{number}/weight", layer.weight)
             bias = self.constant(f"layer{number}/bias", layer.bias)
@@ -120,6 +125,41 @@ class _Writer:
                 scaled = apply("Mul", self.scores, self.constant("target/scale", head.scale))
                 value = apply("Add", scaled, self.constant("target/mean", head.mean))
                 apply("Reshape", value, self.indices(-1), name="value")
+
+    def encode(self) -> str:
+        """h_0, as `model.encoding` has it."""
+        apply = self.graph.apply
+        encoding = self.network.encoding
+        values, missing = INPUT, ""
+        if encoding.missing:
+            missing = apply("IsNaN", INPUT)
+            values = apply("Where", missing, self.constant("stand_in", encoding.stand_in), INPUT)
+        centred = apply("Sub", values, self.constant("mean", encoding.standardisation.mean))
+        numbers = apply("Div", centred, self.constant("scale", encoding.standardisation.scale), name="standardised")
+        if encoding.plain:
+            return numbers
+        numbers = self.gather(numbers, encoding.numeric)
+        parts = [numbers]
+        if len(encoding.indicated):
+            imputed = torch.zeros(len(encoding.numeric)).index_put((encoding.imputed_at,), encoding.imputed)
+            absent = self.floats(self.gather(missing, encoding.numeric))
+            parts = [apply("Add", numbers, apply("Mul", absent, self.constant("imputed", imputed)))]
+            self.movable = self.floats(apply("Not", missing))
+        if len(encoding.column_feature):
+            held = self.gather(values, encoding.column_feature)
+            self.columns = self.floats(apply("Equal", held, self.constant("categories/number", encoding.column_number)))
+            parts.append(self.columns)
+        if len(encoding.indicated):
+            parts.append(self.floats(self.gather(missing, encoding.indicated)))
+        return apply("Concat", *parts, axis=1, name="encoded")
+
+    def gather(self, values: str, places: torch.Tensor) -> str:
+        """Columns of [batch, n] by their places."""
+        return self.graph.apply("Gather", values, self.indices(*places.tolist()), axis=1)
+
+    def floats(self, flags: str) -> str:
+        """1 for true, 0 for false."""
+        return self.graph.apply("Cast", flags, to=onnx.TensorProto.FLOAT)
 
     def activation(self, number: int, activation: PolynomialActivation, z: str) -> tuple[str, str]:
         """p and p′ by Horner's rule in one pass, with the tangent continuation where there is a bound."""
@@ -164,8 +204,26 @@ class _Writer:
             for number, (layer, derivative) in enumerate(zip(self.layers, self.derivatives, strict=True), start=1)
         ]
         apply("Sqrt", apply("Concat", *squares, axis=1), name="layer_derivatives")
-        apply("MatMul", self.scalar(swept, 0), "layer1/weight", name="gradient")
+        gradient = apply(
+            "MatMul", self.scalar(swept, 0), self.weight_by_feature(), name=self.unless_movable("gradient")
+        )
+        if self.movable:
+            apply("Mul", gradient, self.movable, name="gradient")
         self.jacobian()
+
+    def unless_movable(self, name: str) -> str | None:
+        """The name of a result that needs no mask; None where it does."""
+        return None if self.movable else name
+
+    def weight_by_feature(self) -> str:
+        """∂z_1/∂x̂ [n_1, d], the first layer's weights by the features: zero at categories."""
+        encoding = self.network.encoding
+        if encoding.plain:
+            return "layer1/weight"
+        weight = self.layers[0].weight
+        by_feature = weight.new_zeros((len(weight), encoding.features))
+        by_feature[:, encoding.numeric] = weight[:, : len(encoding.numeric)]
+        return self.constant("layer1/weight_by_feature", by_feature)
 
     def scalar(self, values: str, k: int, name: str | None = None) -> str:
         """Those of the k-th explained scalar, out of [batch, S, …]."""
@@ -200,9 +258,15 @@ class _Writer:
     def norms(self, swept: str) -> None:
         """‖∂s/∂x̂‖ of each scalar, through the factor that is cheaper than the last product of the sweep."""
         apply = self.graph.apply
-        factor = norm_factor(self.layers[0].weight)
-        rows, columns = factor.shape
         squares = ""
+        if self.movable:  # which of the features count differs from row to row
+            product = apply("MatMul", swept, self.weight_by_feature())
+            product = apply("Mul", product, apply("Unsqueeze", self.movable, self.indices(1)))
+            squares = apply("ReduceSum", apply("Mul", product, product), self.indices(2), keepdims=0)
+            self.name_norms(squares)
+            return
+        factor = norm_factor(self.layers[0].weight[:, : len(self.network.encoding.numeric)])
+        rows, columns = factor.shape
         # A square factor is lower triangular: its right half is zero in the upper rows, two blocks save a quarter of
         # the product. Below 64 units the second call costs more than it saves.
         blocks = [(0, columns // 2), (columns // 2, columns)] if rows == columns >= 64 else [(0, columns)]
@@ -212,7 +276,11 @@ class _Writer:
             # Not ReduceL2: its kernel in ONNX Runtime takes 2.7 times as long as these two.
             square = apply("ReduceSum", apply("Mul", product, product), self.indices(2), keepdims=0)
             squares = apply("Add", squares, square) if squares else square
-        norms = apply("Sqrt", squares)
+        self.name_norms(squares)
+
+    def name_norms(self, squares: str) -> None:
+        """The outputs of [batch, S] squared norms."""
+        norms = self.graph.apply("Sqrt", squares)
         self.scalar(norms, 0, "gradient_norm")
         if isinstance(self.network.head, ClassificationHead):
             self.scalar(norms, 1, "margin_gradient_norm")
@@ -222,7 +290,40 @@ class _Writer:
         head, weight = self.network.head, self.network.output.weight
         rows = head.jacobian_cotangent(weight[:1, :1].expand(1, head.scores)) @ weight
         swept = self.sweep(self.constant("output/jacobian_rows", rows))
-        self.graph.apply("MatMul", swept, "layer1/weight", name="jacobian")
+        jacobian = self.graph.apply("MatMul", swept, self.weight_by_feature(), name=self.unless_movable("jacobian"))
+        if self.movable:
+            mask = self.graph.apply("Unsqueeze", self.movable, self.indices(1))
+            self.graph.apply("Mul", jacobian, mask, name="jacobian")
+
+    def flips(self) -> None:
+        """The prediction with one categorical feature put to each of its columns: from z_1 on, [batch, C, n_l]."""
+        encoding, head, apply = self.network.encoding, self.network.head, self.graph.apply
+        if not self.columns:
+            return
+        features, feature_of = np.unique(encoding.column_feature.numpy(), return_inverse=True)
+        member = torch.from_numpy(np.arange(len(features))[:, None] == feature_of)
+        start = len(encoding.numeric)
+        weight = self.constant(
+            "categories/weight", self.layers[0].weight[:, start : start + len(encoding.column_feature)].mT
+        )
+        # What each feature's own category adds to z_1, [batch, categorical features, n_1]; then by column.
+        held = apply("Mul", apply("Unsqueeze", self.columns, self.indices(1)), self.constant("categories/of", member))
+        present = self.gather(apply("MatMul", held, weight), torch.from_numpy(feature_of))
+        z = apply("Add", apply("Sub", apply("Unsqueeze", self.preactivations[0], self.indices(1)), present), weight)
+        h, _ = self.activation(1, self.layers[0].activation, z)
+        for number, layer in enumerate(self.layers[1:], start=2):
+            product = apply("MatMul", h, apply("Transpose", f"layer{number}/weight", perm=[1, 0]))
+            h, _ = self.activation(number, layer.activation, apply("Add", product, f"layer{number}/bias"))
+        scores = apply("Add", apply("MatMul", h, apply("Transpose", "output/weight", perm=[1, 0])), "output/bias")
+        match head:
+            case ClassificationHead():
+                apply("Softmax", scores, name=FLIPS, axis=-1)
+            case OrdinalHead():
+                exceeds = apply("Sigmoid", apply("Sub", scores, self.constant("thresholds", head.thresholds)))
+                apply("ReduceSum", exceeds, self.indices(2), name=FLIPS, keepdims=0)
+            case RegressionHead():
+                value = apply("Add", apply("Mul", scores, "target/scale"), "target/mean")
+                apply("Squeeze", value, self.indices(2), name=FLIPS)
 
     def ranges(self, minimum: Sequence[float], maximum: Sequence[float]) -> None:
         """Shares of features beyond the training range and of hidden units on their tangent continuation."""

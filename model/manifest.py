@@ -5,13 +5,17 @@ schema would misread a new file; a reader refuses a version that it does not kno
 """
 
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from model.outputs import Output, Task, graph_outputs
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""What is written. Version 1 had numeric features only, none of them missing, and one network to compare with."""
+READABLE_VERSIONS = (1, 2)
+OTHER = "(other)"
+"""What the categories that are taken together are called."""
 QUANTILE_LEVELS = (*(k / 200 for k in range(1, 199)), 0.991, 0.993, 0.995, 0.997, 0.999)
 """Where calibration keeps quantiles, besides the minimum and the maximum: every half percent, finer in the tail."""
 
@@ -30,20 +34,59 @@ class _Part(BaseModel):
 
 
 class Feature(_Part):
-    """One numeric input column, in the order of the graph's input."""
+    """One input column, in the order of the graph's input.
+
+    The graph takes one float32 a feature: the value of a numeric one, the number of a category (its place in
+    `categories`, and their count for any other category), and NaN where the value is missing.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     unit: str | None = None
-    type: Literal["numeric"] = "numeric"
-    minimum: float = Field(description="Least value in the training rows.")
-    maximum: float = Field(description="Greatest value in the training rows.")
-    mean: float = Field(description="μ of the standardisation inside the graph.")
-    scale: Annotated[float, Field(gt=0)] = Field(description="σ of the standardisation inside the graph.")
+    type: Literal["numeric", "categorical"] = "numeric"
+    minimum: float = Field(description="Least value in the training rows; of categories, the least number: 0.")
+    maximum: float = Field(description="Greatest value in the training rows; of categories, the greatest number.")
+    mean: float = Field(description="μ of the standardisation inside the graph; 0 for categories.")
+    scale: Annotated[float, Field(gt=0)] = Field(
+        description="σ of the standardisation inside the graph; 1 for categories."
+    )
+    categories: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="Categories by their number; none for a numeric feature."
+    )
+    other: bool = Field(
+        default=False, description="Whether any further category is taken, as one more that the rare ones trained."
+    )
+    missing: bool = Field(default=False, description="Whether the value may be missing (null).")
+    imputed: float | None = Field(
+        default=None, description="What the network learned to put for a missing number, in the feature's unit."
+    )
+
+    @property
+    def columns(self) -> int:
+        """How many columns a categorical feature becomes: its categories, any other, and missing; 0 for a numeric."""
+        return 0 if self.type == "numeric" else len(self.categories) + self.other + self.missing
+
+    @property
+    def flips(self) -> tuple[str | None, ...]:
+        """What a categorical feature can flip to, in the order of its columns; None stands for missing."""
+        if self.type == "numeric":
+            return ()
+        return (*self.categories, *((OTHER,) if self.other else ()), *((None,) if self.missing else ()))
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _consistent(self) -> Self:
         if self.minimum > self.maximum:
             raise ValueError(f"{self.name}: expected minimum ≤ maximum, got {self.minimum:g} and {self.maximum:g}")
+        if self.type == "numeric":
+            if self.categories or self.other:
+                raise ValueError(f"{self.name}: expected no categories of a numeric feature, got {self.categories}")
+            if self.missing != (self.imputed is not None):
+                raise ValueError(f"{self.name}: expected 'imputed' where a number may be missing, and nowhere else")
+            return self
+        if len(set(self.categories)) != len(self.categories) or self.columns < 1:
+            raise ValueError(f"{self.name}: expected categories that differ from each other, got {self.categories}")
+        numbers = (0.0, float(max(len(self.categories) + self.other - 1, 0)), 0.0, 1.0)
+        if (self.minimum, self.maximum, self.mean, self.scale) != numbers or self.imputed is not None:
+            raise ValueError(f"{self.name}: expected minimum, maximum, mean, scale {numbers} and no 'imputed'")
         return self
 
 
@@ -114,14 +157,43 @@ class Distribution(_Part):
     tail_ratio: float | None = Field(description="τ = p99 / mean, per row; null where the mean is 0.")
 
 
+Interval = tuple[float, float]
+"""The ends of a 95 % confidence interval."""
+
+
 class Evaluation(_Part):
     """One network on the test rows."""
 
     metrics: dict[str, float] = Field(
         description="accuracy, expected_calibration_error, root_mean_squared_error, …: as the task has them"
     )
+    intervals: dict[str, Interval] = Field(default={}, description="95 % confidence intervals of metrics.")
     gradient_norm: Distribution = Field(description="‖∇_x̂ s‖₂ of the predicted class's logit, level or value.")
     parameters: int
+
+
+class Comparison(_Part):
+    """Another kind of model, trained on the same rows and measured on the same test rows."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="As 'ReLU network' or 'gradient boosting'.")
+    metrics: dict[str, float]
+    intervals: dict[str, Interval] = {}
+    gradient_norm: Distribution | None = Field(description="Null where the model has no gradient.")
+    parameters: int | None = Field(description="Null where none are counted.")
+    training_seconds: float | None = None
+
+
+class Stress(_Part):
+    """What the network answers to test rows whose numeric features were pushed beyond the training range."""
+
+    distance: float = Field(description="How far each feature was pushed beyond its range, in training ranges.")
+    rows: int
+    finite: bool = Field(description="Whether every output was.")
+    gradient_norm: Distribution | None = Field(description="Null where an output was not finite.")
+    score_change: float | None = Field(
+        description="Greatest change of a score (logit, or value in the target's units) by the push; null likewise."
+    )
+    out_of_range: float = Field(description="Share of the rows that the service would call out of range.")
 
 
 class Calibration(_Part):
@@ -130,6 +202,17 @@ class Calibration(_Part):
     gradient_norm: Distribution
     minimum: float
     quantiles: dict[str, float] = Field(description="Gradient norm by quantile level, e.g. '0.95', levels increasing.")
+    quantile_intervals: dict[str, tuple[float, float | None]] = Field(
+        default={},
+        description="95 % confidence intervals of the quantiles of new rows at 0.5, 0.95 and 0.99, by order statistics;"
+        " null: there are too few rows for an upper end.",
+    )
+    temperature: Annotated[float, Field(gt=0)] = Field(
+        default=1.0, description="What the logits were divided by, inside the graph, so that probabilities fit."
+    )
+    uncalibrated_error: float | None = Field(
+        default=None, description="Expected calibration error on the test rows with a temperature of 1."
+    )
     hidden_out_of_range_maximum: float = Field(
         description="Greatest share of hidden units beyond their bound in any calibration row."
     )
@@ -158,7 +241,7 @@ class Calibration(_Part):
 class Manifest(_Part):
     """Everything that is known of one version of a model."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     name: Name
     version: Version
     task: Task
@@ -167,12 +250,23 @@ class Manifest(_Part):
     architecture: Architecture
     provenance: Provenance
     evaluation: Evaluation
-    baseline: Evaluation | None = Field(
-        description="A ReLU network of the same widths, trained on the same rows by the same budget; null where none "
-        "was wanted, or it diverged."
+    comparisons: tuple[Comparison, ...] = Field(
+        description="Other models, trained on the same rows; those that diverged are left out."
     )
+    stress: tuple[Stress, ...] = Field(default=(), description="Beyond the training range, nearest first.")
     calibration: Calibration
     files: dict[Name, Sha256] = Field(description="SHA-256 of every other file of the bundle.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, document: Any) -> Any:
+        """Read a manifest of the first schema as one of this."""
+        if not isinstance(document, dict) or document.get("schema_version") != 1:
+            return document
+        rest = {name: value for name, value in document.items() if name != "baseline"}
+        baseline = document.get("baseline")
+        comparisons = [{"name": "ReLU network", **baseline}] if isinstance(baseline, dict) else []
+        return {**rest, "schema_version": 2, "comparisons": comparisons}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -195,4 +289,5 @@ class Manifest(_Part):
             features=len(self.features),
             targets=len(self.target.classes),
             hidden_layers=len(self.architecture.hidden),
+            columns=sum(feature.columns for feature in self.features),
         )

@@ -1,9 +1,9 @@
-"""The ChainzRule (CR) network: standardisation, polynomial layers, output scores (arXiv 2605.15463).
+"""The ChainzRule (CR) network: encoding, polynomial layers, output scores (arXiv 2605.15463).
 
-Shapes: B rows, d inputs, n_l units in hidden layer l of L, O output scores.
+Shapes: B rows, d features, m columns of an encoded row, n_l units in hidden layer l of L, O output scores.
 
-    x̂   = (x − μ) / σ
-    z_l = W_l h_{l−1} + b_l,   h_l = p_l(z_l),   h_0 = x̂
+    h_0 = encode(x): x̂ = (x − μ) / σ, and the columns of categories and missing values (`model.encoding`)
+    z_l = W_l h_{l−1} + b_l,   h_l = p_l(z_l)
     scores = W_o h_L + b_o
 
 The derivative of hidden layer l by its input is diag(p′(z_l)) W_l, known in closed form from the forward pass; `trace`
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from model.encoding import Encoding, Standardisation
 from model.errors import ArchitectureError
 from model.heads import Head
 from model.polynomial import PolynomialActivation
@@ -25,33 +26,15 @@ from model.polynomial import PolynomialActivation
 class Trace(NamedTuple):
     """What one forward pass leaves behind."""
 
-    standardised: Float[Tensor, "batch features"]
+    x: Float[Tensor, "batch features"]
+    """The raw rows."""
+    encoded: Float[Tensor, "batch width"]
+    """h_0."""
     preactivations: list[Float[Tensor, "batch units"]]
     """z_l of each hidden layer."""
     derivatives: list[Float[Tensor, "batch units"]]
     """p′(z_l) of each hidden layer."""
     scores: Float[Tensor, "batch scores"]
-
-
-class Standardisation(nn.Module):
-    """x̂ = (x − μ)/σ, a fixed part of the network, not learned."""
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, mean: Sequence[float], scale: Sequence[float]) -> None:
-        """μ and σ per feature, in the features' units; raises ArchitectureError on unequal lengths or σ ≤ 0."""
-        super().__init__()
-        if len(mean) != len(scale) or not len(mean):
-            raise ArchitectureError(f"expected one mean and one scale a feature, got {len(mean)} and {len(scale)}")
-        if not all(value > 0 for value in scale):
-            raise ArchitectureError(f"scale: expected positive numbers, got {min(scale)}")
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
-
-    def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch features"]:
-        """Standardise raw rows."""
-        return (x - self.mean) / self.scale
 
 
 class PolynomialLayer(nn.Module):
@@ -74,11 +57,11 @@ class PolynomialLayer(nn.Module):
 
 
 class CRNetwork(nn.Module):
-    """A ChainzRule network with its standardisation and its head."""
+    """A ChainzRule network with its encoding and its head."""
 
     def __init__(
         self,
-        standardisation: Standardisation,
+        encoding: Encoding | Standardisation,
         hidden: Sequence[int],
         head: Head,
         *,
@@ -88,7 +71,7 @@ class CRNetwork(nn.Module):
         """Build a network with fresh weights from torch's global random state.
 
         Args:
-            standardisation: μ and σ of the d input features.
+            encoding: of the d input features; μ and σ alone where all of them are numeric and none is ever missing.
             hidden: n_1 … n_L, at least one layer.
             head: reads the scores, and says how many there are.
             degree: of the polynomials, at least 1.
@@ -100,15 +83,26 @@ class CRNetwork(nn.Module):
         super().__init__()
         if not hidden or min(hidden) < 1:
             raise ArchitectureError(f"hidden: expected at least one layer of at least one unit, got {list(hidden)}")
-        self.standardisation = standardisation
-        widths = [len(standardisation.mean), *hidden]
+        self.encoding = encoding if isinstance(encoding, Encoding) else Encoding(encoding)
+        widths = [self.encoding.width, *hidden]
+        # Columns of categories start at 0: those that no training row has stay there, and change nothing.
         self.layers = nn.ModuleList(
             PolynomialLayer(inputs, units, degree, bound) for inputs, units in zip(widths, hidden, strict=False)
         )
+        numbers = len(self.encoding.numeric)
+        with torch.no_grad():
+            first = self.polynomial_layers()[0].weight
+            first[:, :numbers] *= (self.encoding.width / numbers) ** 0.5
+            first[:, numbers:] = 0.0
         self.output = nn.Linear(widths[-1], head.scores)
         nn.init.normal_(self.output.weight, std=widths[-1] ** -0.5)
         nn.init.zeros_(self.output.bias)
         self.head = head
+
+    @property
+    def standardisation(self) -> Standardisation:
+        """μ and σ of the features."""
+        return self.encoding.standardisation
 
     def polynomial_layers(self) -> list[PolynomialLayer]:
         """The hidden layers, first to last."""
@@ -116,13 +110,13 @@ class CRNetwork(nn.Module):
 
     def trace(self, x: Float[Tensor, "batch features"]) -> Trace:
         """Run a forward pass on raw rows and keep every p′(z_l)."""
-        h = standardised = self.standardisation(x)
+        h = encoded = self.encoding(x)
         preactivations, derivatives = [], []
         for layer in self.polynomial_layers():
             z, h, derivative = layer(h)
             preactivations.append(z)
             derivatives.append(derivative)
-        return Trace(standardised, preactivations, derivatives, self.output(h))
+        return Trace(x, encoded, preactivations, derivatives, self.output(h))
 
     def forward(self, x: Float[Tensor, "batch features"]) -> Float[Tensor, "batch scores"]:
         """Map raw rows to scores."""

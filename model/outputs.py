@@ -3,14 +3,17 @@
 The one place where an output is named: the export writes these, a bundle that lacks one is refused, the service cuts
 its execution plans from them. Torch-free.
 
-Notation: B rows, d input features, K classes or levels, O output scores, L hidden layers; x̂ is the standardised
-input, s the explained scalar: the predicted class's logit, the expected level, or the predicted value.
+Notation: B rows, d input features, K classes or levels, O output scores, L hidden layers, C columns of all categorical
+features together (`Feature.flips`, feature by feature); x̂ is the standardised input, s the explained scalar: the
+predicted class's logit, the expected level, or the predicted value. Derivatives are by numeric features; they are zero
+at categorical ones and at missing values, which cannot be moved by a little.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 INPUT = "input"
+FLIPS = "category_predictions"
 
 
 class Task(StrEnum):
@@ -42,7 +45,9 @@ class Output:
     meaning: str
 
 
-def graph_outputs(task: Task, *, features: int, targets: int, hidden_layers: int) -> tuple[Output, ...]:
+def graph_outputs(
+    task: Task, *, features: int, targets: int, hidden_layers: int, columns: int = 0
+) -> tuple[Output, ...]:
     """List the outputs of a bundle's graph, in the order in which the graph declares them.
 
     Args:
@@ -50,6 +55,7 @@ def graph_outputs(task: Task, *, features: int, targets: int, hidden_layers: int
         features: d, the width of the input.
         targets: K, the number of classes or levels (ignored for regression).
         hidden_layers: L.
+        columns: C, how many columns the categorical features become; none where all are numeric.
 
     Returns:
         Every output, cheapest plan first.
@@ -83,6 +89,18 @@ def graph_outputs(task: Task, *, features: int, targets: int, hidden_layers: int
         if task is Task.CLASSIFICATION
         else ()
     )
+    flips = (
+        (
+            Output(
+                FLIPS,
+                (columns, targets) if task is Task.CLASSIFICATION else (columns,),
+                Plan.JACOBIAN,
+                "the prediction (probabilities, expected level or value) with a categorical feature put to that column",
+            ),
+        )
+        if columns
+        else ()
+    )
     return (
         *prediction,
         Output("gradient_norm", (), Plan.SENSITIVITY, f"Euclidean norm of the gradient of {explained}"),
@@ -102,6 +120,7 @@ def graph_outputs(task: Task, *, features: int, targets: int, hidden_layers: int
         ),
         Output("gradient", (features,), Plan.GRADIENT, f"gradient of {explained} by the standardised input"),
         Output("jacobian", (scores, features), Plan.JACOBIAN, "derivative of every output score (each class's logit)"),
+        *flips,
     )
 
 

@@ -15,7 +15,7 @@ def feature_excess(x: Values, minimum: Values, maximum: Values, scale: Values) -
     """The distance of every feature beyond its training range, in training standard deviations; 0 within.
 
     Args:
-        x: raw rows, [batch, features].
+        x: raw rows, [batch, features]; NaN, a missing value, is within.
         minimum: least training value of each feature, [features].
         maximum: greatest training value of each feature, [features].
         scale: σ of each feature's standardisation, [features].
@@ -25,7 +25,7 @@ def feature_excess(x: Values, minimum: Values, maximum: Values, scale: Values) -
     """
     wide = x.astype(np.float64)
     beyond = np.maximum(minimum.astype(np.float64) - wide, wide - maximum.astype(np.float64)) / scale.astype(np.float64)
-    return np.maximum(beyond, 0.0)
+    return np.fmax(beyond, 0.0)  # of two numbers of which one is NaN, the other
 
 
 def feature_margins(minimum: Values, maximum: Values, scale: Values, farthest: float) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from model.network import CRNetwork, Trace
+from model.outputs import FLIPS, Task
 
 
 def sweep(
@@ -29,8 +30,9 @@ def sweep(
 def gradient(
     network: CRNetwork, trace: Trace, cotangent: Float[Tensor, "batch scalars scores"]
 ) -> Float[Tensor, "batch scalars features"]:
-    """∂s/∂x̂ of each explained scalar."""
-    return sweep(network, trace, cotangent) @ network.polynomial_layers()[0].weight
+    """∂s/∂x̂ of each explained scalar; zero at categories and at missing values."""
+    swept = sweep(network, trace, cotangent) @ network.polynomial_layers()[0].weight
+    return network.encoding.to_features(swept, trace.x)
 
 
 def jacobian(network: CRNetwork, trace: Trace) -> Float[Tensor, "batch scores features"]:
@@ -68,6 +70,22 @@ def hidden_out_of_range(network: CRNetwork, trace: Trace) -> Float[Tensor, " bat
     return torch.cat(beyond, dim=1).to(trace.scores.dtype).mean(dim=1)
 
 
+def flips(network: CRNetwork, x: Float[Tensor, "batch features"]) -> Tensor:
+    """The prediction on each row with one categorical feature put to each of its columns, one after the other.
+
+    Returns:
+        [batch, columns, classes] probabilities, or [batch, columns] expected levels or values.
+    """
+    rows = network.encoding.flipped(x)
+    name = {
+        Task.CLASSIFICATION: "probabilities",
+        Task.ORDINAL: "expected_level",
+        Task.REGRESSION: "value",
+    }[network.head.task]
+    predicted = network.head.predict(network(rows.flatten(0, 1)))[name]
+    return predicted.reshape(*rows.shape[:2], *predicted.shape[1:])
+
+
 def report(
     network: CRNetwork, x: Float[Tensor, "batch features"], minimum: Tensor, maximum: Tensor
 ) -> dict[str, Tensor]:
@@ -96,4 +114,6 @@ def report(
     if gradients.shape[1] == 2:
         best, runner_up = trace.scores.topk(2, dim=-1).values.unbind(dim=-1)
         outputs |= {"margin": best - runner_up, "margin_gradient_norm": norms[:, 1]}
+    if len(network.encoding.column_feature):
+        outputs[FLIPS] = flips(network, x)
     return outputs

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import MODEL_FILE, write
+from model.encoding import Standardisation
 from model.export import export
 from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
 from model.manifest import (
@@ -32,7 +33,7 @@ from model.manifest import (
     Rows,
     Target,
 )
-from model.network import CRNetwork, Standardisation
+from model.network import CRNetwork
 from model.outputs import INPUT, Task
 from model.ranges import feature_excess
 
@@ -255,7 +256,7 @@ def make_manifest(
             training_seconds=1.5,
         ),
         evaluation=make_evaluation(task, evaluation, parameters=parameters, seed=seed + 3),
-        baseline=None,
+        comparisons=(),
         calibration=make_calibration(calibration, float(margin)),
         files={MODEL_FILE: "0" * 64} if files is None else dict(files),
     )

@@ -23,9 +23,17 @@ CLASSIFICATION_WEIGHT = 0.1
 REGRESSION_WEIGHT = 3.0
 STEPS_AT_LEAST = 2_000
 
+Rival = Literal["relu", "gelu", "boosting"]
+"""What a network is compared with."""
+RIVALS: dict[Rival, str] = {"relu": "ReLU network", "gelu": "GELU network", "boosting": "gradient boosting"}
+
 
 def _none_by_name(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in {"none", "off"} else value
+
+
+def _empty_by_name(value: object) -> object:
+    return () if value in ("none", ["none"], ("none",)) else value
 
 
 def _increasing_shares(ramp: tuple[float, float]) -> tuple[float, float]:
@@ -44,6 +52,29 @@ class FitConfig(BaseModel):
     )
     target: str | None = Field(None, description="column to predict; needed for a table")
     drop: tuple[str, ...] = Field((), description="columns of the table to leave out, separated by commas")
+    numeric: tuple[str, ...] = Field((), description="columns to read as numbers, whatever they look like")
+    categorical: tuple[str, ...] = Field((), description="columns to read as categories, whatever they look like")
+    missing: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="texts that stand for a missing value, by column; an empty cell always does",
+    )
+    units: dict[str, str] = Field({}, description="units by column, as --units.age years")
+    min_category_rows: int = Field(
+        10, ge=1, description="training rows below which categories are taken together as 'other'"
+    )
+    group: str | None = Field(
+        None, description="column whose equal values stay in one part of the split (a patient, say); no feature"
+    )
+    memory: float = Field(
+        2.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="GiB of a table kept in memory; a larger Parquet file is streamed through a file in --scratch",
+    )
+    scratch: Path | None = Field(None, description="folder for that file; by default the system's temporary one")
+    class_weight: Literal["none", "balanced"] = Field(
+        "none", description="weight of each class in the loss: equal rows, or equal classes"
+    )
     task: Literal["classification", "ordinal", "regression"] | None = Field(
         None, description="what to predict; by default it follows from the target column"
     )
@@ -74,6 +105,13 @@ class FitConfig(BaseModel):
         (0.0, 0.5), description="where it moves, as shares of the training"
     )
 
+    dreg_target: Annotated[float | None, BeforeValidator(_none_by_name)] = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="p99 of the gradient norm on validation rows at which λ stops rising; needs --validation-share",
+    )
+
     epochs: int | None = Field(
         None,
         ge=1,
@@ -82,13 +120,36 @@ class FitConfig(BaseModel):
     batch_size: int = Field(64, ge=1, description="rows a step")
     learning_rate: float = Field(2e-3, gt=0, le=1e6, allow_inf_nan=False, description="of AdamW, at its peak")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
+    validation_share: float = Field(
+        0.0, ge=0, lt=0.5, description="of the training rows, kept to watch the training by; needed by --patience"
+    )
+    patience: Annotated[int | None, BeforeValidator(_none_by_name)] = Field(
+        None,
+        ge=1,
+        description="epochs without a better loss on the validation rows after which training stops; the best is kept",
+    )
+    checkpoints: Path | None = Field(None, description="folder to keep the state of the training in, after each epoch")
+    resume: bool = Field(False, description="go on from the state in --checkpoints, with the result of an unbroken run")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="what to train on")
+    devices: int = Field(1, ge=1, description="how many GPUs, or processes on the CPU, share each batch")
+    precision: Literal["32", "bf16", "16"] = Field("32", description="of the matrix products; weights stay in 32 bits")
+    compile: bool = Field(False, description="let torch.compile fuse the training step (large networks)")
+    log: Literal["none", "tensorboard", "mlflow"] = Field("none", description="also write every epoch's figures there")
+    log_folder: Path = Field(Path("runs"), description="folder of these logs")
     seed: int = Field(0, ge=0, lt=2**32, description="of the split, the weights and the order of the rows")
     threads: int = Field(1, ge=1, description="threads of torch; small networks are fastest on one")
     test_share: float = Field(0.2, gt=0, lt=0.5, description="rows kept for the test, where none are published")
     calibration_share: float = Field(
         0.2, gt=0, lt=0.5, description="rows kept to calibrate the gradient norm, 5,000 at most"
     )
-    baseline: bool = Field(True, description="also train a ReLU network of the same widths, to compare with")
+    temperature: bool = Field(
+        True, description="scale the logits by one number so that probabilities fit the calibration rows"
+    )
+    compare: Annotated[tuple[Rival, ...], BeforeValidator(_empty_by_name)] = Field(
+        ("relu", "gelu", "boosting"),
+        description="what else is trained on the same rows, for the report: relu, gelu, boosting; 'none' for nothing",
+    )
+    report: bool = Field(True, description="write report.html into the bundle")
 
     def weight_for(self, task: Task) -> float:
         """λ at the end of the training."""

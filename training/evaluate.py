@@ -14,9 +14,9 @@ from model.graph import subgraph
 from model.manifest import QUANTILE_LEVELS, Calibration, Distribution, Evaluation
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs
-from training.baseline import ReLUNetwork
 from training.data.table import Table
 from training.errors import DivergenceError
+from training.plain import PlainNetwork
 
 ROWS_AT_ONCE = 1024
 ECE_BINS = 15  # Guo et al. 2017
@@ -42,7 +42,7 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
         DivergenceError: an output is not finite.
     """
     outputs = graph_outputs(
-        table.task, features=len(table.features), targets=len(table.classes), hidden_layers=hidden_layers
+        table.task, features=len(table.columns), targets=len(table.classes), hidden_layers=hidden_layers
     )
     predicted = [output.name for output in outputs if output.plan is Plan.PREDICT]
     names = [*predicted, "gradient_norm", "out_of_range", "hidden_out_of_range"]
@@ -69,7 +69,7 @@ def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hid
     )
 
 
-def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> Answers:
+def ask_network(network: PlainNetwork, table: Table, rows: NDArray[np.int64]) -> Answers:
     """Run a network without closed-form sensitivities; its gradient norms come from autograd.
 
     Raises:
@@ -79,15 +79,17 @@ def ask_network(network: ReLUNetwork, table: Table, rows: NDArray[np.int64]) -> 
     norms, distances = [], []
     for start in range(0, len(rows), ROWS_AT_ONCE):
         x = torch.from_numpy(table.x[rows[start : start + ROWS_AT_ONCE]])
-        standardised = network.standardisation(x).requires_grad_()
-        scores = network.from_standardised(standardised)
+        encoded = network.encoding(x).detach().requires_grad_()
+        scores = network.from_encoded(encoded)
         with torch.no_grad():
             cotangent = network.head.cotangent(scores)
-            for name, values in network.head.predict(scores).items():
+            for name, values in network.head.predict(scores.detach()).items():
                 prediction.setdefault(name, []).append(values.numpy())
         scalars = (cotangent * scores[:, None, :]).sum(dim=2)  # the explained one and, for classes, the margin
         gradients = [
-            torch.autograd.grad(scalar.sum(), standardised, retain_graph=True)[0].norm(dim=1).numpy()
+            network.encoding.to_features(torch.autograd.grad(scalar.sum(), encoded, retain_graph=True)[0][:, None], x)
+            .norm(dim=2)[:, 0]
+            .numpy()
             for scalar in scalars.unbind(dim=1)
         ]
         norms.append(gradients[0])

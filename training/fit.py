@@ -11,9 +11,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from model import dreg
 from model.network import CRNetwork, Trace
-from training.baseline import ReLUNetwork
 from training.config import FitConfig
+from training.data.table import Split, Table
 from training.errors import DivergenceError
+from training.plain import PlainNetwork
 from training.schedule import WeightSchedule
 
 COEFFICIENT_RATE = 0.3  # the polynomials learn more slowly than the weights: their powers amplify a step
@@ -33,12 +34,18 @@ class Epoch:
     """R, before its weight; 0 where there is none."""
     weight: float
     """λ at the last step."""
+    layer_derivatives: tuple[float, ...] = ()
+    """Of each hidden layer, ‖diag(p′(z_l)) W_l‖_F: the mean over the rows of the last step; none of other networks."""
+    validation_loss: float | None = None
+    gradient_norm_p99: float | None = None
+    """Of the validation rows; both None where there are none."""
+    seconds: float = 0.0
 
 
 def fit(
-    network: CRNetwork | ReLUNetwork,
-    x: Float[Tensor, "rows features"],
-    y: Float[Tensor, " rows"] | Tensor,
+    network: CRNetwork | PlainNetwork,
+    table: Table,
+    parts: Split,
     config: FitConfig,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> list[Epoch]:
@@ -46,8 +53,8 @@ def fit(
 
     Args:
         network: a CR network is trained with DREG as the settings say, any other by its loss alone.
-        x: raw training rows.
-        y: their targets, as the head takes them.
+        table: may be larger than the memory: no more than a batch of it is copied.
+        parts: its training and validation rows.
         config: the settings.
         on_epoch: told of each epoch as it ends.
 
@@ -58,8 +65,9 @@ def fit(
         DivergenceError: the loss is no longer finite.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    count = config.epochs_for(len(x))
-    steps = math.ceil(len(x) / config.batch_size)
+    x, y, training = torch.from_numpy(table.x), torch.from_numpy(table.y), torch.from_numpy(parts.training)
+    count = config.epochs_for(len(training))
+    steps = math.ceil(len(training) / config.batch_size)
     optimiser = _optimiser(network, config)
     scheduler = LambdaLR(optimiser, lambda step: rate_factor((step + 0.5) / (count * steps)))
     weight_at_end = config.weight_for(network.head.task)
@@ -70,7 +78,7 @@ def fit(
     for number in range(1, count + 1):
         sums = torch.zeros(2)
         weight = 0.0
-        for step, rows in enumerate(_batches(len(x), config.batch_size, generator)):
+        for step, rows in enumerate(_batches(training, config.batch_size, generator)):
             if isinstance(network, CRNetwork) and regularised:
                 weight = schedule(((number - 1) * steps + step) / max(count * steps - 1, 1))
                 trace = network.trace(x[rows])
@@ -111,8 +119,8 @@ def _penalty(network: CRNetwork, trace: Trace, config: FitConfig, generator: tor
     return dreg.FORMS[config.dreg](network, trace)
 
 
-def _batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    yield from torch.split(torch.randperm(rows, generator=generator), size)
+def _batches(rows: Tensor, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    yield from torch.split(rows[torch.randperm(len(rows), generator=generator)], size)
 
 
 def _optimiser(network: nn.Module, config: FitConfig) -> torch.optim.AdamW:

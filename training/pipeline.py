@@ -1,6 +1,5 @@
 """The whole way from a table to a bundle: split, train, export, calibrate, evaluate, write."""
 
-import contextlib
 import platform
 import re
 import subprocess
@@ -11,24 +10,21 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from model import bundle
 from model.export import export
-from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
-from model.manifest import NAME_PATTERN, Architecture, Dreg, Evaluation, Feature, Manifest, Provenance, Rows, Target
-from model.network import CRNetwork, Standardisation
-from model.outputs import Task
+from model.manifest import NAME_PATTERN, Architecture, Dreg, Manifest, Provenance, Rows, Target
+from model.network import CRNetwork
 from model.ranges import feature_excess
-from training.baseline import ReLUNetwork
 from training.config import FitConfig
 from training.data.table import Split, Table, split
-from training.errors import DataError, DivergenceError
-from training.evaluate import ask_graph, ask_network, calibrate, evaluate
+from training.errors import DataError
+from training.evaluate import ask_graph, calibrate, evaluate
 from training.fit import Epoch, fit
+from training.heads import make_head
+from training.rivals import compare
+from training.scaling import measure
 
 PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-learn", "chainzrule")
 
@@ -39,19 +35,6 @@ class Result:
 
     path: Path
     manifest: Manifest
-
-
-@dataclass(frozen=True)
-class _Scaling:
-    """What the training rows say of each feature; [features] each."""
-
-    mean: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    minimum: NDArray[np.float32]
-    maximum: NDArray[np.float32]
-
-    def standardisation(self) -> Standardisation:
-        return Standardisation(self.mean.tolist(), self.scale.tolist())
 
 
 def train(
@@ -79,33 +62,33 @@ def train(
     if not re.fullmatch(NAME_PATTERN, name):
         raise DataError(f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name")
     bundle.check_writable(config.repository, name)
-    parts = split(table, test_share=config.test_share, calibration_share=config.calibration_share, seed=config.seed)
-    scaling = _scaling(table, parts)
-    x, y = torch.from_numpy(table.x[parts.training]), torch.from_numpy(table.y[parts.training])
+    parts = split(
+        table,
+        test_share=config.test_share,
+        calibration_share=config.calibration_share,
+        validation_share=config.validation_share,
+        seed=config.seed,
+    )
+    scaling = measure(table, parts.training)
 
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     network = CRNetwork(
-        scaling.standardisation(),
+        scaling.encoding(table),
         config.hidden,
-        _head(table, y),
+        make_head(table, parts),
         degree=config.degree,
         bound=config.bound,
     )
     start = time.monotonic()
-    fit(network, x, y, config, lambda epoch: on_epoch("ChainzRule", epoch))
+    fit(network, table, parts, config, lambda epoch: on_epoch("ChainzRule", epoch))
     seconds = time.monotonic() - start
     model = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
     layers = len(config.hidden)
     excess = feature_excess(table.x[parts.calibration], scaling.minimum, scaling.maximum, scaling.scale)
     calibration = calibrate(ask_graph(model, table, parts.calibration, layers), excess)
     evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
-    baseline = None
-    if config.baseline:
-        # A network to compare with that fails must not cost the one that is to be served.
-        with contextlib.suppress(DivergenceError):
-            baseline = _baseline(config, table, parts, scaling, x, y, on_epoch)
-
+    comparisons = compare(config, table, parts, scaling, on_epoch)
     provenance = _provenance(config, table, parts, seconds)
 
     def describe(version: int, digests: Mapping[str, str]) -> Manifest:
@@ -113,74 +96,20 @@ def train(
             name=name,
             version=version,
             task=table.task,
-            features=_features(table, scaling),
+            features=scaling.features(table, network.encoding),
             target=Target(name=table.target, classes=table.classes),
             architecture=Architecture(
                 hidden=config.hidden, degree=config.degree, bound=config.bound, parameters=network.parameter_count()
             ),
             provenance=provenance,
             evaluation=evaluation,
-            baseline=baseline,
+            comparisons=comparisons,
             calibration=calibration,
             files=dict(digests),
         )
 
     path = bundle.write(config.repository, name, describe, {bundle.MODEL_FILE: model.SerializeToString()})
     return Result(path, bundle.read(path).manifest)
-
-
-def _scaling(table: Table, parts: Split) -> _Scaling:
-    """μ, σ and range of the training rows; of all features together where they share a unit."""
-    x = table.x[parts.training].astype(np.float64)
-    features = x.shape[1]
-    mean, scale, minimum, maximum = x.mean(axis=0), x.std(axis=0), x.min(axis=0), x.max(axis=0)
-    if table.common_unit:
-        mean, scale = np.full(features, x.mean()), np.full(features, x.std())
-        least, greatest = table.common_range or (x.min(), x.max())
-        minimum, maximum = np.full(features, least), np.full(features, greatest)
-    scale = np.where(scale.astype(np.float32) > 0, scale, 1.0)
-    return _Scaling(*(figures.astype(np.float32) for figures in (mean, scale, minimum, maximum)))
-
-
-def _head(table: Table, y: Tensor) -> Head:
-    match table.task:
-        case Task.CLASSIFICATION:
-            return ClassificationHead(len(table.classes))
-        case Task.ORDINAL:
-            return OrdinalHead(len(table.classes))
-        case Task.REGRESSION:
-            deviation = float(y.double().std())
-            return RegressionHead(float(y.double().mean()), deviation if deviation > 0 else 1.0)
-
-
-def _baseline(
-    config: FitConfig,
-    table: Table,
-    parts: Split,
-    scaling: _Scaling,
-    x: Tensor,
-    y: Tensor,
-    on_epoch: Callable[[str, Epoch], None],
-) -> Evaluation:
-    torch.manual_seed(config.seed)
-    network = ReLUNetwork(scaling.standardisation(), config.hidden, _head(table, y))
-    fit(network, x, y, config, lambda epoch: on_epoch("ReLU", epoch))
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    return evaluate(ask_network(network, table, parts.test), table, parts.test, parameters)
-
-
-def _features(table: Table, scaling: _Scaling) -> tuple[Feature, ...]:
-    return tuple(
-        Feature(
-            name=name,
-            unit=table.common_unit,
-            minimum=float(scaling.minimum[k]),
-            maximum=float(scaling.maximum[k]),
-            mean=float(scaling.mean[k]),
-            scale=float(scaling.scale[k]),
-        )
-        for k, name in enumerate(table.features)
-    )
 
 
 def _provenance(config: FitConfig, table: Table, parts: Split, seconds: float) -> Provenance:

@@ -1,5 +1,6 @@
 """What a training run shows: a bar with the time left on a terminal, a line every tenth of the run elsewhere."""
 
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -7,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as Grid
 
-from model.manifest import Evaluation, Manifest
-from training.config import FitConfig
+from model.manifest import Comparison, Distribution, Evaluation, Manifest
+from training.config import RIVALS, FitConfig
 from training.fit import Epoch
 
 LINES_PER_RUN = 10
@@ -60,34 +61,43 @@ def summary(manifest: Manifest) -> Grid:
     grid = Grid(title=f"{manifest.name} version {manifest.version}, {manifest.evaluation.gradient_norm.rows} test rows")
     grid.add_column("")
     grid.add_column("ChainzRule", justify="right")
-    networks = [manifest.evaluation]
-    if manifest.baseline:
-        grid.add_column("ReLU, same widths", justify="right")
-        networks.append(manifest.baseline)
+    networks: list[Evaluation | Comparison] = [manifest.evaluation, *manifest.comparisons]
+    for comparison in manifest.comparisons:
+        grid.add_column(comparison.name, justify="right")
     for metric in manifest.evaluation.metrics:
         shown = (f"{network.metrics[metric]:.4f}" if metric in network.metrics else "–" for network in networks)
         grid.add_row(metric.replace("_", " "), *shown)
     for label, figures in _norm_figures(networks).items():
         grid.add_row(f"gradient norm, {label}", *figures)
-    grid.add_row("parameters", *(f"{network.parameters:,}" for network in networks))
+    counts = [network.parameters for network in networks]
+    grid.add_row("parameters", *("–" if count is None else f"{count:,}" for count in counts))
     return grid
 
 
-def _norm_figures(networks: list[Evaluation]) -> dict[str, list[str]]:
+def _norm_figures(networks: Sequence[Evaluation | Comparison]) -> dict[str, list[str]]:
     norms = [network.gradient_norm for network in networks]
+
+    def shown(figure: Callable[[Distribution], float | None]) -> list[str]:
+        figures = [None if norm is None else figure(norm) for norm in norms]
+        return ["–" if value is None else f"{value:.3f}" for value in figures]
+
     return {
-        "mean": [f"{norm.mean:.3f}" for norm in norms],
-        "p99": [f"{norm.p99:.3f}" for norm in norms],
-        "maximum": [f"{norm.maximum:.3f}" for norm in norms],
-        "tail ratio p99 / mean": ["–" if norm.tail_ratio is None else f"{norm.tail_ratio:.3f}" for norm in norms],
+        "mean": shown(lambda norm: norm.mean),
+        "p99": shown(lambda norm: norm.p99),
+        "maximum": shown(lambda norm: norm.maximum),
+        "tail ratio p99 / mean": shown(lambda norm: norm.tail_ratio),
     }
 
 
 def notes(config: FitConfig, manifest: Manifest) -> list[str]:
     """What a reader of the figures should know."""
     found = []
-    if config.baseline and manifest.baseline is None:
-        found.append("the ReLU network to compare with diverged, so there are no figures of it")
+    compared = {comparison.name for comparison in manifest.comparisons}
+    found += [
+        f"the {RIVALS[rival]} to compare with diverged, so there are no figures of it"
+        for rival in config.compare
+        if RIVALS[rival] not in compared
+    ]
     if manifest.evaluation.metrics.get("r2", 1.0) <= 0:
         found.append(
             "R² is not above 0: the mean of the target predicts these test rows as well; try another --dreg-weight"

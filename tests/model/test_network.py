@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from model.encoding import Standardisation
 from model.errors import ArchitectureError
 from model.heads import ClassificationHead, RegressionHead
-from model.network import CRNetwork, Standardisation
+from model.network import CRNetwork
 from model.outputs import Task
 from tests.builders import make_network, make_rows
 from tests.model import oracles
@@ -25,7 +26,7 @@ def test_trace_agrees_with_numpy(hidden: tuple[int, ...], degree: int, bound: fl
     with torch.no_grad():
         trace = network.trace(x)
     h = (x.numpy() - parameters["standardisation.mean"]) / parameters["standardisation.scale"]
-    np.testing.assert_allclose(trace.standardised.numpy(), h, rtol=1e-12)
+    np.testing.assert_allclose(trace.encoded.numpy(), h, rtol=1e-12)
     for number, (z, derivative) in enumerate(zip(trace.preactivations, trace.derivatives, strict=True)):
         coefficients = parameters[f"layers.{number}.activation.coefficients"]
         expected = h @ parameters[f"layers.{number}.weight"].T + parameters[f"layers.{number}.bias"]

@@ -27,7 +27,9 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The service with networks of two and four hidden layers, and one without a bound, trained on digits."""
     repository = tmp_path_factory.mktemp("repository")
     for name, settings in NETWORKS.items():
-        config = FitConfig(dataset="digits", repository=repository, name=name, epochs=15, baseline=False, **settings)
+        config = FitConfig(
+            dataset="digits", repository=repository, name=name, epochs=15, compare=(), report=False, **settings
+        )
         train(config, load(config))
     with TestClient(create_app(Settings(repository=repository, trail=repository / ".trail", device="cpu"))) as client:
         yield client

@@ -5,7 +5,7 @@ import pandas as pd
 
 from model.outputs import Task
 from training.config import FitConfig
-from training.data.table import Table
+from training.data.table import Column, Table
 
 
 def make_table(
@@ -38,7 +38,7 @@ def make_table(
         name=name,
         x=(5.0 + standard * (1.0 + np.arange(features))).astype(np.float32),
         y=(40.0 + 3.0 * value).astype(np.float32) if regression else (ranks * classes // rows).astype(np.int64),
-        features=tuple(f"f{k}" for k in range(features)),
+        columns=tuple(Column(f"f{k}") for k in range(features)),
         target="outcome",
         task=task,
         classes=() if regression else tuple(f"c{k}" for k in range(classes)),
@@ -59,6 +59,6 @@ def make_frame(rows: int = 120, seed: int = 0) -> pd.DataFrame:
 
 
 def make_config(**settings: object) -> FitConfig:
-    """Settings of a short run of a small network, without a baseline; any of them may be set otherwise."""
-    short = {"dataset": "made_up", "hidden": (8,), "epochs": 2, "batch_size": 32, "baseline": False}
+    """Settings of a short run of a small network, compared with nothing; any of them may be set otherwise."""
+    short = {"dataset": "made_up", "hidden": (8,), "epochs": 2, "batch_size": 32, "compare": (), "report": False}
     return FitConfig.model_validate(short | settings)

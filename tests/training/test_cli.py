@@ -18,7 +18,7 @@ from training.cli import main
 from training.config import FitConfig
 
 COMMAND = Path(sys.executable).with_name("chainzrule-train")
-SHORT = ("--epochs", "1", "--hidden", "4", "--no-baseline")
+SHORT = ("--epochs", "1", "--hidden", "4", "--compare=none", "--no-report")
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +89,7 @@ def test_installed_command_trains_on_digits(repository: Path) -> None:
     assert f"Bundle written to {path}" in unwrapped(run.stdout)
     manifest = bundle.read(path).manifest
     assert ((16, 8), 3, 0) == (manifest.architecture.hidden, manifest.provenance.epochs, manifest.provenance.seed)
-    for evaluation in (manifest.evaluation, manifest.baseline):
+    for evaluation in (manifest.evaluation, *manifest.comparisons):
         assert evaluation is not None
         assert f"{evaluation.metrics['accuracy']:.4f}" in run.stdout
         assert f"{evaluation.parameters:,}" in run.stdout
@@ -118,7 +118,7 @@ def test_table_of_ones_own(tmp_path: Path, repository: Path, capsys: pytest.Capt
     assert "rods: 150 rows, 2 features, classification of 'outcome' into 3 classes" in capsys.readouterr().out
     manifest = bundle.read(repository / "rods" / "1").manifest
     assert ["width", "height"] == [feature.name for feature in manifest.features]
-    assert (("maybe", "no", "yes"), 3, None) == (manifest.target.classes, manifest.provenance.seed, manifest.baseline)
+    assert (("maybe", "no", "yes"), 3, ()) == (manifest.target.classes, manifest.provenance.seed, manifest.comparisons)
 
 
 @pytest.mark.parametrize("name", ["price [usd]", "yield [/ha]", "[bold]", "share [%]"])
@@ -159,7 +159,8 @@ def test_flags_reach_the_manifest(repository: Path) -> None:
             "0.3",
             "--calibration-share",
             "0.1",
-            "--no-baseline",
+            "--compare=none",
+            "--no-report",
         ),
     )
     assert None is exit_code("fit", "breast_cancer", *flags, "--repository", repository)
@@ -200,7 +201,7 @@ def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
         assert "".join(field.description.split()) in squeezed
         if name != "dataset":
             assert f"--{name.replace('_', '-')}" in output
-    assert "--no-baseline" in output
+    assert "--no-report" in output
 
 
 def test_help_of_the_command_names_its_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,7 +257,7 @@ def test_help_of_the_command_names_its_subcommands(capsys: pytest.CaptureFixture
 )
 def test_wrong_value_is_refused(repository: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
     """Exit code 2 and one line that begins with the flag; nothing is trained or written."""
-    arguments = ("fit", "digits", "--no-baseline", "--repository", repository, f"{flag}={value}")
+    arguments = ("fit", "digits", "--compare=none", "--no-report", "--repository", repository, f"{flag}={value}")
     assert refusal(capsys, *arguments).startswith(f"{flag}: ")
     assert [] == files_under(repository)
 
@@ -274,7 +275,7 @@ def test_each_wrong_flag_has_its_line(capsys: pytest.CaptureFixture[str]) -> Non
         (("fit", "digits", "--nonsense", "3"), "--nonsense"),
         (("fit", "digits", "--epochs"), "--epochs"),
         (("fit", "digits", "surplus"), "surplus"),
-        (("fit", "digits", "--baseline=maybe"), "--baseline"),
+        (("fit", "digits", "--report=maybe"), "--report"),
         (("fit",), "DATASET"),
         (("train",), "train"),
         ((), "fit"),
@@ -354,7 +355,18 @@ def test_file_name_that_is_no_model_name_is_refused(
 
 def test_divergence_is_told(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A training that diverges ends with exit code 2, one line of advice, and no bundle."""
-    flags = ("--learning-rate", "1000", "--bound", "none", "--hidden", "8,8", "--epochs", "5", "--no-baseline")
+    flags = (
+        "--learning-rate",
+        "1000",
+        "--bound",
+        "none",
+        "--hidden",
+        "8,8",
+        "--epochs",
+        "5",
+        "--compare=none",
+        "--no-report",
+    )
     message = refusal(capsys, "fit", "breast_cancer", *flags, "--repository", repository)
     assert message.startswith("training diverged in epoch ")
     assert "try a lower --learning-rate than 1000, a --bound, or a lower --degree" in message
@@ -365,7 +377,18 @@ def test_network_that_explodes_beside_the_training_rows_is_told(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A loss that stays finite, and test rows on which the network overflows: one line of advice, and no bundle."""
-    flags = ("--learning-rate", "1", "--bound", "none", "--hidden", "8,8", "--epochs", "3", "--no-baseline")
+    flags = (
+        "--learning-rate",
+        "1",
+        "--bound",
+        "none",
+        "--hidden",
+        "8,8",
+        "--epochs",
+        "3",
+        "--compare=none",
+        "--no-report",
+    )
     message = refusal(capsys, "fit", "breast_cancer", *flags, "--batch-size", "128", "--repository", repository)
     assert "--bound" in message
     assert [] == files_under(repository)
@@ -384,7 +407,7 @@ def test_repository_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Cap
 @contextmanager
 def long_run(repository: Path) -> Iterator[subprocess.Popen[str]]:
     """A training of many epochs, stopped after its first line of progress."""
-    flags = ("--epochs", "4000", "--hidden", "16", "--no-baseline", "--repository", str(repository))
+    flags = ("--epochs", "4000", "--hidden", "16", "--compare=none", "--no-report", "--repository", str(repository))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # or a run in the background would ignore it
     try:
         run = subprocess.Popen(

@@ -15,13 +15,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from model.encoding import Standardisation
 from model.manifest import QUANTILE_LEVELS
-from model.network import Standardisation
 from model.outputs import Task
 from model.sensitivity import report
 from tests.builders import export_network, make_head, make_network, make_rows, training_range
 from tests.training.tables import make_table
-from training.baseline import ReLUNetwork
 from training.data.table import Table
 from training.evaluate import (
     ECE_BINS,
@@ -34,6 +33,7 @@ from training.evaluate import (
     evaluate,
     expected_calibration_error,
 )
+from training.plain import PlainNetwork
 
 FEATURES, CLASSES = 4, 3
 Values = NDArray[np.float32]
@@ -74,10 +74,10 @@ def within_range(rows: int) -> NDArray[np.float64]:
     return np.zeros(rows)
 
 
-def relu_network(task: Task, seed: int = 0) -> ReLUNetwork:
+def relu_network(task: Task, seed: int = 0) -> PlainNetwork:
     """A random ReLU network of two hidden layers with a standardisation that changes something."""
     torch.manual_seed(seed)
-    return ReLUNetwork(Standardisation([1.0, -2.0, 0.5, 3.0], [2.0, 0.5, 1.0, 4.0]), (8, 6), make_head(task, CLASSES))
+    return PlainNetwork(Standardisation([1.0, -2.0, 0.5, 3.0], [2.0, 0.5, 1.0, 4.0]), (8, 6), make_head(task, CLASSES))
 
 
 # Expected calibration error

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from model import dreg
+from model.encoding import Standardisation
 from model.heads import ClassificationHead
-from model.network import CRNetwork, Standardisation
+from model.network import CRNetwork
 from model.outputs import Task
 from model.sensitivity import report
 from tests.builders import make_head
 from tests.training.tables import make_config, make_table
-from training.baseline import ReLUNetwork
 from training.data.embedded import digits
 from training.errors import DivergenceError, TrainingError
 from training.fit import COEFFICIENT_RATE, WARM_UP, Epoch, fit, rate_factor
+from training.plain import PlainNetwork
 
 HELD_OUT = 500
 """How many of the digits are not trained on."""
@@ -263,7 +264,7 @@ def test_relu_network_trains_without_a_penalty() -> None:
     ends = []
     for weight in (0.0, 5.0):
         torch.manual_seed(0)
-        network = ReLUNetwork(Standardisation([4.9] * 64, [6.0] * 64), (16,), ClassificationHead(10))
+        network = PlainNetwork(Standardisation([4.9] * 64, [6.0] * 64), (16,), ClassificationHead(10))
         epochs = fit(network, x, y, make_config(epochs=3, learning_rate=0.01, dreg_weight=weight, dreg_start=weight))
         ends.append(snapshot(network))
         assert [0.0, 0.0, 0.0] == [epoch.penalty for epoch in epochs]
@@ -274,7 +275,7 @@ def test_relu_network_trains_without_a_penalty() -> None:
 def test_relu_network_is_linear_layers_with_relu_between() -> None:
     """The baseline computes W₃ relu(W₂ relu(W₁ x̂ + b₁) + b₂) + b₃ on standardised rows."""
     torch.manual_seed(0)
-    network = ReLUNetwork(Standardisation([1.0, 2.0], [2.0, 4.0]), (5, 3), ClassificationHead(4))
+    network = PlainNetwork(Standardisation([1.0, 2.0], [2.0, 4.0]), (5, 3), ClassificationHead(4))
     x = torch.randn(7, 2)
     h = (x - torch.tensor([1.0, 2.0])) / torch.tensor([2.0, 4.0])
     state = network.state_dict()

@@ -17,7 +17,14 @@ pytestmark = pytest.mark.skipif(
 def test_one_epoch_on_mnist(tmp_path: Path) -> None:
     """A network of 64 units with DREG on gets 93 % of the 10,000 published test images right after one epoch."""
     config = FitConfig(
-        dataset="mnist", repository=tmp_path, hidden=(64,), epochs=1, batch_size=128, dreg_ramp=(0, 1), baseline=False
+        dataset="mnist",
+        repository=tmp_path,
+        hidden=(64,),
+        epochs=1,
+        batch_size=128,
+        dreg_ramp=(0, 1),
+        compare=(),
+        report=False,
     )
     manifest = train(config, load(config)).manifest
     assert (55_000, 5_000, 10_000) == tuple(manifest.provenance.rows.model_dump().values())

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_breast_cancer, load_digits
 
 from model.outputs import Task
-from training.data.table import Table
+from training.data.table import Column, Table
 
 
 def digits() -> Table:
@@ -14,7 +14,7 @@ def digits() -> Table:
         name="digits",
         x=data.data.astype(np.float32),
         y=data.target.astype(np.int64),
-        features=tuple(f"pixel_{row}_{column}" for row in range(8) for column in range(8)),
+        columns=tuple(Column(f"pixel_{row}_{column}") for row in range(8) for column in range(8)),
         target="digit",
         task=Task.CLASSIFICATION,
         classes=tuple(str(name) for name in data.target_names),
@@ -30,7 +30,7 @@ def breast_cancer() -> Table:
         name="breast_cancer",
         x=data.data.astype(np.float32),
         y=data.target.astype(np.int64),
-        features=tuple(str(name) for name in data.feature_names),
+        columns=tuple(Column(str(name)) for name in data.feature_names),
         target="diagnosis",
         task=Task.CLASSIFICATION,
         classes=tuple(str(name) for name in data.target_names),

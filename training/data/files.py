@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from model.outputs import Task
-from training.data.table import Table
+from training.data.table import Column, Table
 from training.errors import DataError
 
 CLASSES_AT_MOST = 20  # whole numbers with more distinct values than this are read as a value to regress on
@@ -108,7 +108,7 @@ def read_table(path: Path, target: str | None, drop: tuple[str, ...] = (), task:
             )
     y, classes, task = _target(f"{path}: target {target!r}", frame[target], task)
     name = path.name.split(".")[0]
-    return Table(name=name, x=x, y=y, features=tuple(features), target=target, task=task, classes=classes)
+    return Table(name=name, x=x, y=y, columns=tuple(map(Column, features)), target=target, task=task, classes=classes)
 
 
 def _numbers(where: str, column: pd.Series, advice: str = "") -> NDArray[np.float32]:

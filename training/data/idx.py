@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import fetch_openml
 
 from model.outputs import Task
-from training.data.table import Table
+from training.data.table import Column, Table
 from training.errors import DataError
 
 UNSIGNED_BYTE = 8
@@ -109,7 +109,7 @@ def images(name: str, data: Path | None) -> Table:
         name=name,
         x=pixels.astype(np.float32),
         y=labels.astype(np.int64),
-        features=tuple(f"pixel_{row}_{column}" for row in range(SIDE) for column in range(SIDE)),
+        columns=tuple(Column(f"pixel_{row}_{column}") for row in range(SIDE) for column in range(SIDE)),
         target="digit" if name == "mnist" else "article",
         task=Task.CLASSIFICATION,
         classes=CLASSES[name],

@@ -18,15 +18,35 @@ ROWS_OF_A_CLASS_AT_LEAST = 5  # so that each part of the split can hold one
 
 
 @dataclass(frozen=True)
+class Column:
+    """What one feature is."""
+
+    name: str
+    unit: str | None = None
+    categories: tuple[str, ...] = ()
+    """Texts by their number; none for a numeric feature."""
+    other: bool = False
+    """Whether the number after the last category stands for any other."""
+    missing: bool = False
+    """Whether values may be missing: NaN."""
+
+    @property
+    def categorical(self) -> bool:
+        """Whether its numbers stand for categories."""
+        return bool(self.categories) or self.other
+
+
+@dataclass(frozen=True)
 class Table:
-    """Numeric features and what is to be predicted from them."""
+    """Features and what is to be predicted from them."""
 
     name: str
     x: NDArray[np.float32]
-    """[rows, features], in the features' units."""
+    """[rows, features]: values in the features' units, numbers of categories, NaN where a value is missing. May be a
+    memory map of a table that is larger than the memory: whoever reads all of it does so a piece at a time."""
     y: NDArray[np.int64] | NDArray[np.float32]
     """[rows]: class or level numbers (int64), or values (float32)."""
-    features: tuple[str, ...]
+    columns: tuple[Column, ...]
     target: str
     task: Task
     classes: tuple[str, ...] = ()
@@ -37,6 +57,13 @@ class Table:
     """The range that a common unit has by its definition."""
     test_rows: int = 0
     """How many of the last rows are the data set's published test split; 0 where there is none."""
+    groups: NDArray[np.int64] | None = None
+    """[rows]: rows of one number stay in one part of the split; None where any row may go anywhere."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return tuple(column.name for column in self.columns)
 
     def sha256(self) -> str:
         """SHA-256 of names, features and targets: the same figure means the same table."""
@@ -52,11 +79,15 @@ class Split:
     """Row numbers of each part; no row is in two."""
 
     training: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    """By which the training is watched; none unless they are asked for."""
     calibration: NDArray[np.int64]
     test: NDArray[np.int64]
 
 
-def split(table: Table, *, test_share: float, calibration_share: float, seed: int) -> Split:
+def split(
+    table: Table, *, test_share: float, calibration_share: float, seed: int, validation_share: float = 0.0
+) -> Split:
     """Split a table, by class where there are classes; a published test split is kept as it is.
 
     Args:
@@ -64,6 +95,7 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
         test_share: of all rows, where no test split is published.
         calibration_share: of all rows, CALIBRATION_ROWS_AT_MOST at most.
         seed: of the draw.
+        validation_share: of the training rows that are left.
 
     Raises:
         DataError: there are too few rows, or too few of a class.
@@ -92,6 +124,9 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
     else:
         pool, test = draw(pool, round(test_share * rows))
     training, calibration = draw(pool, min(round(calibration_share * rows), CALIBRATION_ROWS_AT_MOST))
+    validation = np.zeros(0, np.int64)
+    if validation_share:
+        training, validation = draw(training, max(round(validation_share * len(training)), 1))
     missing = set(range(len(table.classes))).difference(table.y[training].tolist() if table.classes else ())
     if missing:
         raise DataError(
@@ -101,4 +136,4 @@ def split(table: Table, *, test_share: float, calibration_share: float, seed: in
     for part, count, least in (("calibration", len(calibration), CALIBRATION_ROWS_AT_LEAST), ("test", len(test), 2)):
         if count < least:
             raise DataError(f"{table.name}: expected a share that gives at least {least} {part} rows, got {count}")
-    return Split(training, calibration, test)
+    return Split(training, validation, calibration, test)
