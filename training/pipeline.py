@@ -10,19 +10,16 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from model import bundle
 from model.export import export
 from model.manifest import NAME_PATTERN, Architecture, Dreg, Manifest, Provenance, Rows, Target
-from model.network import CRNetwork
 from model.ranges import feature_excess
 from training.config import FitConfig
 from training.data.table import Split, Table, split
 from training.errors import DataError
 from training.evaluate import ask_graph, calibrate, evaluate
 from training.fit import Epoch, fit
-from training.heads import make_head
+from training.network import make_network
 from training.rivals import compare
 from training.scaling import measure
 
@@ -71,15 +68,7 @@ def train(
     )
     scaling = measure(table, parts.training)
 
-    torch.set_num_threads(config.threads)
-    torch.manual_seed(config.seed)
-    network = CRNetwork(
-        scaling.encoding(table),
-        config.hidden,
-        make_head(table, parts),
-        degree=config.degree,
-        bound=config.bound,
-    )
+    network = make_network(config, table, parts, scaling)
     start = time.monotonic()
     fit(network, table, parts, config, lambda epoch: on_epoch("ChainzRule", epoch))
     seconds = time.monotonic() - start

@@ -1,0 +1,1 @@
+"""report.html: what a person wants to see of a model, in one file."""
