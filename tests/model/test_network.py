@@ -25,7 +25,7 @@ def test_trace_agrees_with_numpy(hidden: tuple[int, ...], degree: int, bound: fl
     parameters = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
     with torch.no_grad():
         trace = network.trace(x)
-    h = (x.numpy() - parameters["standardisation.mean"]) / parameters["standardisation.scale"]
+    h = (x.numpy() - parameters["encoding.standardisation.mean"]) / parameters["encoding.standardisation.scale"]
     np.testing.assert_allclose(trace.encoded.numpy(), h, rtol=1e-12)
     for number, (z, derivative) in enumerate(zip(trace.preactivations, trace.derivatives, strict=True)):
         coefficients = parameters[f"layers.{number}.activation.coefficients"]
@@ -98,7 +98,7 @@ def test_standardisation_gives_unit_rows() -> None:
 def test_standardisation_is_not_learned() -> None:
     """μ and σ travel with the state of a network, and no optimiser sees them."""
     network = make_network()
-    buffers = {"standardisation.mean", "standardisation.scale"}
+    buffers = {"encoding.standardisation.mean", "encoding.standardisation.scale"}
     assert buffers == buffers & network.state_dict().keys()
     assert set() == buffers & {name for name, _ in network.named_parameters()}
 

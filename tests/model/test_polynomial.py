@@ -11,7 +11,7 @@ from numpy.polynomial import Polynomial
 from torch import Tensor
 
 from model.errors import ArchitectureError
-from model.polynomial import CURVATURE_AT_START, PolynomialActivation, horner
+from model.polynomial import CURVATURE_AT_START, PolynomialActivation, continued, horner
 from tests.model import oracles
 
 DEGREES = (1, 2, 3, 5)
@@ -196,3 +196,41 @@ def test_a_bound_that_is_not_positive_and_finite_is_refused(bound: float) -> Non
     """Only a positive finite number, or none, can be a bound."""
     with pytest.raises(ArchitectureError, match=f"bound: expected .* got {bound}"):
         PolynomialActivation(4, 3, bound)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("degree", DEGREES)
+def test_backward_pass_is_that_of_the_operators(degree: int, bound: float | None) -> None:
+    """The written-out backward pass gives autograd's derivatives by z and c, first and second, of values and slopes."""
+    activation = make_activation(degree, bound)
+    generator = torch.Generator().manual_seed(degree)
+    z = (3 * torch.randn(9, 4, generator=generator, dtype=torch.float64)).requires_grad_()
+    towards = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64)
+
+    def derivatives(value: Tensor, derivative: Tensor) -> list[Tensor]:
+        inputs = (z, activation.coefficients)
+        loss = (towards[0] * value).sin().sum() + (towards[1] * derivative.square()).sum()
+        first = torch.autograd.grad(loss, inputs, create_graph=True)
+        second = torch.autograd.grad(sum((one.square().sum() for one in first), torch.zeros(())), inputs)
+        return [*first, *second]
+
+    expected = derivatives(*continued(z, activation.coefficients, bound))
+    for wanted, found in zip(expected, derivatives(*activation(z)), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+@pytest.mark.parametrize("degree", DEGREES)
+def test_backward_pass_agrees_with_differences(degree: int, bound: float | None) -> None:
+    """The same against finite differences, first and second."""
+    activation = make_activation(degree, bound)
+    z = 2 * torch.randn(5, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    assert bound is None or ((z.abs() - bound).abs() > 1e-3).all()  # p″ jumps there
+    inputs = (z.requires_grad_(), activation.coefficients)
+
+    def function(z: Tensor, coefficients: Tensor) -> tuple[Tensor, ...]:
+        output: tuple[Tensor, ...] = torch.func.functional_call(activation, {"coefficients": coefficients}, (z,))
+        return output
+
+    assert torch.autograd.gradcheck(function, inputs)
+    assert torch.autograd.gradgradcheck(function, inputs)
