@@ -84,7 +84,8 @@ class DoubleBackpropagation(nn.Module):
             _, h, _ = layer(h)
         scores = self.network.output(h)
         (gradient,) = torch.autograd.grad(scores.gather(1, y[:, None]).sum(), encoded, create_graph=True)
-        return self.network.head.loss(scores, y) + WEIGHT * gradient.square().sum(dim=1).mean()
+        penalty: Tensor = WEIGHT * gradient.square().sum(dim=1).mean()
+        return self.network.head.loss(scores, y) + penalty
 
 
 class Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -125,7 +126,8 @@ def peak(step: Callable[[], object], device: str) -> int:
         before = torch.cuda.memory_allocated()
         step()
         return int(torch.cuda.max_memory_allocated()) - before
-    with Peak() as counted:
+    counted = Peak()
+    with counted:
         step()
     return counted.most
 
