@@ -64,7 +64,7 @@ class Chain(nn.Module):
         self.network, self.form = network, form
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """As `training.fit` computes it."""
+        """As `training.fitting` computes it."""
         trace = self.network.trace(x)
         loss = self.network.head.loss(trace.scores, y)
         return loss if self.form == "none" else loss + WEIGHT * dreg.FORMS[self.form](self.network, trace)  # type: ignore[index]

@@ -24,7 +24,8 @@ from model.network import CRNetwork
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, graph_outputs, plan_outputs
 from model.ranges import feature_excess
-from training.evaluate import Answers, calibrate, distribution
+from training.calibrate import calibrate
+from training.evaluate import Answers, distribution
 
 NAME = "subject"
 FEATURES, HIDDEN, CLASSES = 784, (256, 128), 10

@@ -81,6 +81,7 @@ def write(
     name: str,
     describe: Callable[[int, Mapping[str, str]], Manifest],
     files: Mapping[str, bytes],
+    compose: Callable[[Manifest], Mapping[str, bytes]] | None = None,
 ) -> Path:
     """Write the next version of a model into a repository.
 
@@ -89,6 +90,7 @@ def write(
         name: of the model.
         describe: makes the manifest from the version and the files' digests.
         files: content by file name; `model.onnx` must be among them.
+        compose: makes further files, a report say, from the manifest that the others have.
 
     Returns:
         The new bundle's folder.
@@ -100,7 +102,7 @@ def write(
     if MODEL_FILE not in files or MANIFEST_FILE in files:
         raise BundleError(f"{name}: expected {MODEL_FILE} and no {MANIFEST_FILE} among the files, got {sorted(files)}")
     check_writable(repository, name)
-    digests = {file: sha256(content) for file, content in files.items()}
+    given = {file: sha256(content) for file, content in files.items()}
     parent = repository / name
     try:
         parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,12 @@ def write(
             while True:
                 # Whatever has a version's name is in the way, be it a bundle or not.
                 version = max((int(path.name) for path in parent.iterdir() if _is_version(path.name)), default=0) + 1
+                composed = compose(describe(version, given)) if compose else {}
+                if not composed.keys().isdisjoint({*files, MANIFEST_FILE}):
+                    raise BundleError(f"{name}: expected further files beside {sorted(files)}, got {sorted(composed)}")
+                for file, content in composed.items():
+                    _write_durably(temporary / file, content)
+                digests = given | {file: sha256(content) for file, content in composed.items()}
                 manifest = describe(version, digests)
                 described = (manifest.name, manifest.version, manifest.files)
                 if described != (name, version, digests):

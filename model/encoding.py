@@ -4,7 +4,8 @@ Shapes: B rows, d features, d_n of them numeric, C columns of the categorical fe
 missing; m = d_n + C + M.
 
 A raw row holds one float a feature: a number in the feature's unit, the number of a category, or NaN where the value is
-missing. The encoded row [m] holds, in the order of the features:
+missing; of some features certain numbers stand for a missing value too (a blood pressure of 0). The encoded row [m]
+holds, in the order of the features:
 
     x̂_i = (x_i − μ_i)/σ_i, or v_i where x_i is missing     d_n standardised numbers; v is learned
     1 where the category is the column's, else 0           C columns: categories, any other, missing
@@ -60,8 +61,15 @@ class Encoding(nn.Module):
     stand_in: Tensor
     """What replaces NaN before anything is computed, [d]: μ, or the number of the column for missing."""
 
+    missing_numbers: Tensor
+    """Numbers that stand for a missing value, [most of any feature, d]; NaN where a feature has fewer."""
+
     def __init__(
-        self, standardisation: Standardisation, categories: Mapping[int, int] | None = None, missing: Sequence[int] = ()
+        self,
+        standardisation: Standardisation,
+        categories: Mapping[int, int] | None = None,
+        missing: Sequence[int] = (),
+        missing_numbers: Mapping[int, Sequence[float]] | None = None,
     ) -> None:
         """Describe the features.
 
@@ -69,10 +77,12 @@ class Encoding(nn.Module):
             standardisation: μ and σ of all d features; 0 and 1 for categories.
             categories: how many numbers each categorical feature has, by its place among the features.
             missing: places of the features whose values may be missing.
+            missing_numbers: what stands for a missing value besides NaN, by the place of a numeric feature that may be.
 
         Raises:
-            ArchitectureError: a place is none, a count is below 1 (0 where the value may be missing), or no feature is
-                numeric: there would be nothing to take a derivative by.
+            ArchitectureError: a place is none, or of a feature that is never missing or no number, a count is below 1
+                (0 where the value may be missing), or no feature is numeric: there would be nothing to take a
+                derivative by.
         """
         super().__init__()
         categories = categories or {}
@@ -87,6 +97,13 @@ class Encoding(nn.Module):
         if not numeric:
             raise ArchitectureError("expected at least one numeric feature to take derivatives by, got none")
         indicated = [k for k in numeric if k in set(missing)]
+        markers = {place: numbers for place, numbers in (missing_numbers or {}).items() if numbers}
+        unfit = next((place for place in markers if place not in indicated), None)
+        if unfit is not None:
+            raise ArchitectureError(f"feature {unfit}: expected a number that may be missing, got {markers[unfit]}")
+        marked = torch.full((max(map(len, markers.values()), default=0), features), torch.nan)
+        for place, numbers in markers.items():
+            marked[: len(numbers), place] = torch.tensor(numbers)
         columns = [
             (place, number)
             for place in sorted(categories)
@@ -105,6 +122,7 @@ class Encoding(nn.Module):
         self.register_buffer("column_feature", torch.tensor([place for place, _ in columns], dtype=torch.int64))
         self.register_buffer("column_number", torch.tensor([float(number) for _, number in columns]))
         self.register_buffer("stand_in", stand_in)
+        self.register_buffer("missing_numbers", marked)
         self.missing = tuple(sorted(set(missing)))
         """Places of the features whose values may be missing."""
         self.plain = not categories and not missing
@@ -125,7 +143,7 @@ class Encoding(nn.Module):
         if self.plain:
             encoded: Tensor = self.standardisation(x)
             return encoded
-        missing = x.isnan()
+        missing = self.absent(x)
         filled = torch.where(missing, self.stand_in.to(x.dtype), x)
         numbers = self.standardisation(filled)[:, self.numeric]
         if len(self.indicated):
@@ -135,11 +153,18 @@ class Encoding(nn.Module):
         columns = (filled[:, self.column_feature] == self.column_number).to(x.dtype)
         return torch.cat((numbers, columns, missing[:, self.indicated].to(x.dtype)), dim=1)
 
+    def absent(self, x: Float[Tensor, "batch features"]) -> Bool[Tensor, "batch features"]:
+        """Where a value is missing."""
+        absent = x.isnan()
+        for numbers in self.missing_numbers:
+            absent = absent | (x == numbers)
+        return absent
+
     def movable(self, x: Float[Tensor, "batch features"]) -> Bool[Tensor, "batch features"]:
         """Where a derivative is taken: at the numbers that are there."""
         numeric = torch.zeros(self.features, dtype=torch.bool, device=x.device)
         numeric[self.numeric] = True
-        return numeric & ~x.isnan()
+        return numeric & ~self.absent(x)
 
     def to_features(
         self, gradient: Float[Tensor, "batch scalars width"], x: Float[Tensor, "batch features"]

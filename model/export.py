@@ -78,6 +78,7 @@ class _Writer:
         self.preactivations: list[str] = []
         self.derivatives: list[str] = []
         self.slopes: list[str] = []  # the derivatives as [batch, 1, n_l]
+        self.values = INPUT  # the raw rows, what is missing replaced
         self.columns = ""  # the category columns of the encoded rows, [batch, C]
         self.movable = ""  # 1 where no value is missing, else 0, [batch, d]; empty where none ever is
         self.scores = ""
@@ -133,9 +134,13 @@ class _Writer:
         values, missing = INPUT, ""
         if encoding.missing:
             missing = apply("IsNaN", INPUT)
+            for k, numbers in enumerate(encoding.missing_numbers):
+                marked = apply("Equal", INPUT, self.constant(f"missing/{k}", numbers))
+                missing = apply("Or", missing, marked)
             values = apply("Where", missing, self.constant("stand_in", encoding.stand_in), INPUT)
         centred = apply("Sub", values, self.constant("mean", encoding.standardisation.mean))
         numbers = apply("Div", centred, self.constant("scale", encoding.standardisation.scale), name="standardised")
+        self.values = values
         if encoding.plain:
             return numbers
         numbers = self.gather(numbers, encoding.numeric)
@@ -328,8 +333,8 @@ class _Writer:
     def ranges(self, minimum: Sequence[float], maximum: Sequence[float]) -> None:
         """Shares of features beyond the training range and of hidden units on their tangent continuation."""
         apply = self.graph.apply
-        below = apply("Less", INPUT, self.graph.constant("minimum", np.array(minimum, np.float32)))
-        above = apply("Greater", INPUT, self.graph.constant("maximum", np.array(maximum, np.float32)))
+        below = apply("Less", self.values, self.graph.constant("minimum", np.array(minimum, np.float32)))
+        above = apply("Greater", self.values, self.graph.constant("maximum", np.array(maximum, np.float32)))
         self.share("out_of_range", apply("Or", below, above))
         beyond = []
         for layer, z in zip(self.layers, self.preactivations, strict=True):

@@ -27,8 +27,18 @@ class Head(nn.Module, ABC):
     """O, the number of scores that the network must give."""
 
     @abstractmethod
-    def loss(self, scores: Float[Tensor, "batch scores"], target: Tensor) -> Float[Tensor, ""]:
-        """The mean training loss. `target` is [batch]: class or level numbers (int64), or values (float)."""
+    def loss(self, scores: Float[Tensor, "batch scores"], target: Tensor, weight: Tensor | None = None) -> Tensor:
+        """The mean training loss, a scalar.
+
+        Args:
+            scores: of the network, [batch, scores].
+            target: class or level numbers (int64), or values (float), [batch].
+            weight: of each class or level, [classes]; the mean is then Σ w l / Σ w over the rows, w the weight of a
+                row's class. None weighs all rows alike.
+
+        Raises:
+            ArchitectureError: weights for a head that has no classes.
+        """
 
     @abstractmethod
     def predict(self, scores: Float[Tensor, "batch scores"]) -> dict[str, Tensor]:
@@ -55,9 +65,14 @@ class ClassificationHead(Head):
             raise ArchitectureError(f"classes: expected at least 2, got {classes}")
         self.scores = classes
 
-    def loss(self, scores: Float[Tensor, "batch scores"], target: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy."""
-        return functional.cross_entropy(scores, target)
+    def loss(
+        self,
+        scores: Float[Tensor, "batch scores"],
+        target: Int[Tensor, " batch"],
+        weight: Float[Tensor, " scores"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean cross-entropy, by weight of the class where there are weights."""
+        return functional.cross_entropy(scores, target, weight=weight)
 
     def predict(self, scores: Float[Tensor, "batch scores"]) -> dict[str, Tensor]:
         """`logits` and `probabilities`, each [batch, K]."""
@@ -97,16 +112,29 @@ class OrdinalHead(Head):
         """f − θ_k for each threshold."""
         return scores - self.thresholds
 
-    def loss(self, scores: Float[Tensor, "batch 1"], target: Int[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Mean negative log-likelihood of the level, without cancellation.
+    def loss(
+        self,
+        scores: Float[Tensor, "batch 1"],
+        target: Int[Tensor, " batch"],
+        weight: Float[Tensor, " levels"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean negative log-likelihood of the level, without cancellation; by weight where there are weights.
 
         With a = f − θ_{k−1} and b = f − θ_k: σ(a) − σ(b) = σ(a) σ(−b) (1 − e^{b−a}), and b − a = θ_{k−1} − θ_k.
         """
         logits = self.cumulative_logits(scores)
-        above = functional.pad(functional.logsigmoid(logits), (1, 0))[torch.arange(len(target)), target]
-        below = functional.pad(functional.logsigmoid(-logits), (0, 1))[torch.arange(len(target)), target]
+        above = functional.pad(functional.logsigmoid(logits), (1, 0))[
+            torch.arange(len(target), device=target.device), target
+        ]
+        below = functional.pad(functional.logsigmoid(-logits), (0, 1))[
+            torch.arange(len(target), device=target.device), target
+        ]
         width = functional.pad(torch.log(-torch.expm1(-self.thresholds.diff())), (1, 1))[target]
-        return -(above + below + width).mean()
+        likelihood = above + below + width
+        if weight is None:
+            return -likelihood.mean()
+        weights = weight[target]
+        return -(weights * likelihood).sum() / weights.sum()
 
     def predict(self, scores: Float[Tensor, "batch 1"]) -> dict[str, Tensor]:
         """`logits` [batch, K − 1], `probabilities` [batch, K] and `expected_level` [batch]."""
@@ -140,8 +168,12 @@ class RegressionHead(Head):
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32))
 
-    def loss(self, scores: Float[Tensor, "batch 1"], target: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Mean squared error in units of the training targets' variance."""
+    def loss(
+        self, scores: Float[Tensor, "batch 1"], target: Float[Tensor, " batch"], weight: Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """Mean squared error in units of the training targets' variance; ArchitectureError where there are weights."""
+        if weight is not None:
+            raise ArchitectureError("weight: expected none for a value, which has no classes, got class weights")
         return functional.mse_loss(scores[:, 0], (target - self.mean) / self.scale)
 
     def predict(self, scores: Float[Tensor, "batch 1"]) -> dict[str, Tensor]:

@@ -4,6 +4,9 @@
 schema would misread a new file; a reader refuses a version that it does not know.
 """
 
+import contextlib
+import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
@@ -33,6 +36,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def numbers_among(texts: Iterable[str]) -> tuple[float, ...]:
+    """The finite numbers that some of the texts are, each once, in their order."""
+    found = set()
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            found.add(float(text))
+    return tuple(sorted(number for number in found if math.isfinite(number)))
+
+
 class Feature(_Part):
     """One input column, in the order of the graph's input.
 
@@ -56,6 +68,10 @@ class Feature(_Part):
         default=False, description="Whether any further category is taken, as one more that the rare ones trained."
     )
     missing: bool = Field(default=False, description="Whether the value may be missing (null).")
+    missing_values: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Texts, and numbers by their texts, that stand for a missing value, as they did in training.",
+    )
     imputed: float | None = Field(
         default=None, description="What the network learned to put for a missing number, in the feature's unit."
     )
@@ -64,6 +80,11 @@ class Feature(_Part):
     def columns(self) -> int:
         """How many columns a categorical feature becomes: its categories, any other, and missing; 0 for a numeric."""
         return 0 if self.type == "numeric" else len(self.categories) + self.other + self.missing
+
+    @property
+    def missing_numbers(self) -> tuple[float, ...]:
+        """The numbers that stand for a missing value; none of a category."""
+        return numbers_among(self.missing_values) if self.type == "numeric" else ()
 
     @property
     def flips(self) -> tuple[str | None, ...]:
@@ -76,6 +97,8 @@ class Feature(_Part):
     def _consistent(self) -> Self:
         if self.minimum > self.maximum:
             raise ValueError(f"{self.name}: expected minimum ≤ maximum, got {self.minimum:g} and {self.maximum:g}")
+        if self.missing_values and not self.missing:
+            raise ValueError(f"{self.name}: expected no missing_values of a feature that is never missing")
         if self.type == "numeric":
             if self.categories or self.other:
                 raise ValueError(f"{self.name}: expected no categories of a numeric feature, got {self.categories}")

@@ -85,7 +85,8 @@ class PolynomialActivation(nn.Module):
         self, z: Float[Tensor, "batch units"]
     ) -> tuple[Float[Tensor, "batch units"], Float[Tensor, "batch units"]]:
         """Return the activation h and its derivative dh/dz, each [batch, units]."""
-        if self.degree == 1 or torch.compiler.is_compiling():  # which fuses the plain operators better than these
+        # The compiler fuses the plain operators better, and outside training functorch's transforms may want them.
+        if not self.training or self.degree == 1 or torch.compiler.is_compiling():
             return continued(z, self.coefficients, self.bound)
         value, derivative = _Unit.apply(z, self.coefficients, self.bound)  # type: ignore[no-untyped-call]
         return value, derivative
@@ -113,16 +114,13 @@ class _Unit(torch.autograd.Function):
     Every step is differentiable again, so that a second backward pass is right too.
     """
 
-    generate_vmap_rule = True
-
+    # No setup_context, for which torch looks up the signature of `forward` in each call: that costs more than it does.
     @staticmethod
-    def forward(z: Tensor, coefficients: Tensor, bound: float | None) -> tuple[Tensor, Tensor]:
-        return continued(z, coefficients, bound)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float | None], output: tuple[Tensor, Tensor]) -> None:
-        z, coefficients, ctx.bound = inputs
-        ctx.save_for_backward(z, coefficients, output[1])
+    def forward(ctx: Any, z: Tensor, coefficients: Tensor, bound: float | None) -> tuple[Tensor, Tensor]:
+        value, derivative = continued(z, coefficients, bound)
+        ctx.bound = bound
+        ctx.save_for_backward(z, coefficients, derivative)
+        return value, derivative
 
     @staticmethod
     def backward(ctx: Any, by_value: Tensor, by_derivative: Tensor) -> tuple[Tensor, Tensor, None]:

@@ -43,3 +43,20 @@ def feature_margins(minimum: Values, maximum: Values, scale: Values, farthest: f
     """
     width = (maximum.astype(np.float64) - minimum.astype(np.float64)) / scale.astype(np.float64)
     return np.minimum(farthest, width / 2)
+
+
+def out_of_ordinary_range(
+    x: Values, minimum: Values, maximum: Values, scale: Values, farthest: float
+) -> NDArray[np.bool_]:
+    """Whether a feature of a row lies farther outside its training range than is ordinary, [batch].
+
+    Args:
+        x: raw rows, [batch, features].
+        minimum: least training value of each feature, [features].
+        maximum: greatest training value of each feature, [features].
+        scale: σ of each feature's standardisation, [features].
+        farthest: the greatest excess of any feature of any calibration row.
+    """
+    margins = feature_margins(minimum, maximum, scale, farthest)
+    beyond: NDArray[np.bool_] = np.logical_or.reduce(feature_excess(x, minimum, maximum, scale) > margins, axis=1)
+    return beyond

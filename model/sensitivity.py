@@ -106,7 +106,7 @@ def report(
     outputs = network.head.predict(trace.scores) | {
         "gradient_norm": norms[:, 0],
         "layer_derivatives": layer_derivatives(network, trace),
-        "out_of_range": ((x < minimum) | (x > maximum)).to(x.dtype).mean(dim=1),
+        "out_of_range": (((x < minimum) | (x > maximum)) & ~network.encoding.absent(x)).to(x.dtype).mean(dim=1),
         "hidden_out_of_range": hidden_out_of_range(network, trace),
         "gradient": gradients[:, 0],
         "jacobian": jacobian(network, trace),

@@ -32,7 +32,7 @@ def kind(value: Any) -> str:
     """What a value that was decoded from JSON is, in a few words."""
     match value:
         case None:
-            return "null (this model takes no missing values)"
+            return "null (missing values are not taken here)"
         case bool():
             return str(value).lower()
         case str():

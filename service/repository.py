@@ -200,7 +200,7 @@ class Repository:
             for name, reaction in self._settings.reactions().items():
                 if name not in self._served and name not in self._unloaded:
                     log.warning("model %s is to %s what is critical, and is not served", name, reaction)
-            known = {name for model in self.served() for name in model.feature_names}
+            known = {name for model in self.served() for name in model.features.names}
             for name in sorted(self._settings.redacted() - known):
                 log.warning(
                     "no model that is served has a feature %r, which redact names: nothing is left out by it", name

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from model.distance import first_order_distance
 from model.manifest import Manifest
 from model.ranges import feature_excess, feature_margins
+from service.features import Features
 
 
 class Verdict(StrEnum):
@@ -57,6 +58,7 @@ class Judge:
         self._percentiles = 100 * np.bincount(places, weights=levels) / np.bincount(places)
         self._levels, self._curve = np.array(levels), np.array(norms)
         self._hidden_maximum = np.float32(manifest.calibration.hidden_out_of_range_maximum)
+        self._features = Features.of(manifest)
         self._scale = np.array([feature.scale for feature in manifest.features], np.float32)
         self._minimum = np.array([feature.minimum for feature in manifest.features], np.float32)
         self._maximum = np.array([feature.maximum for feature in manifest.features], np.float32)
@@ -79,6 +81,7 @@ class Judge:
 
     def judge(self, x: NDArray[np.float32], outputs: dict[str, NDArray[np.float32]]) -> Judgement:
         """Judge rows [batch, features] by the outputs of the `sensitivity` plan."""
+        x = self._features.with_gaps(x)
         norms = outputs["gradient_norm"]
         margin = outputs.get("margin")
         out_of_range = outputs["hidden_out_of_range"] > self._hidden_maximum
@@ -100,6 +103,7 @@ class Judge:
 
     def outside(self, x: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which features of which rows lie outside the training range, [batch, features]."""
+        x = self._features.with_gaps(x)
         return (x < self._minimum) | (x > self._maximum)
 
 
@@ -124,6 +128,13 @@ def overflowed(outputs: dict[str, NDArray[np.float32]]) -> NDArray[np.bool_]:
     return rows
 
 
-def steepest(gradient: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """The features of one row with the greatest absolute gradient, steepest first."""
-    return np.argsort(-np.abs(gradient), kind="stable")[:count]
+def steepest(gradient: NDArray[np.float32], count: int, movable: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """The features of one row with the greatest absolute gradient, steepest first.
+
+    Args:
+        gradient: [features].
+        count: of how many, at most.
+        movable: which of the features are numbers that are there; no other has a derivative. [features]; None: all are.
+    """
+    order = np.argsort(-np.abs(gradient), kind="stable")
+    return (order if movable is None else order[movable[order]])[:count]

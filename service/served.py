@@ -1,6 +1,7 @@
 """One version of a model as it is served: its bundle, a session for each execution plan, its verdicts."""
 
 import math
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from model.graph import subgraph
 from model.outputs import Output, Plan, plan_outputs
 from service.batching import Cost, Lane
 from service.computed import Computed
+from service.features import Features
+from service.flips import CategoryFlips, category_flips
 from service.policy import Policy
 from service.runtime import Runtime, Session
 from service.sensitivity import Judge
@@ -22,6 +25,7 @@ from service.settings import OnCritical
 PLANS = tuple(Plan)
 READY_PLANS = (Plan.PREDICT, Plan.SENSITIVITY)
 WARM_UPS = 3
+WITHIN_AT_MOST = 2**22  # float32 of a result within a run of the Jacobian's plan; a few of these are there at once
 SELECTIONS = 64  # kept of the sets of outputs that callers ask for
 
 
@@ -109,9 +113,14 @@ class ServedModel:
         return selection
 
     @cached_property
-    def feature_names(self) -> list[str]:
-        """In the order of the input."""
-        return [feature.name for feature in self.manifest.features]
+    def features(self) -> Features:
+        """How values of the input are read."""
+        return Features.of(self.manifest)
+
+    @cached_property
+    def flips(self) -> tuple[CategoryFlips, ...]:
+        """Where each categorical feature stands among the columns of `category_predictions`."""
+        return category_flips(self.manifest)
 
     @cached_property
     def labels(self) -> tuple[str, str]:
@@ -120,7 +129,23 @@ class ServedModel:
 
     def compute(self, plan: Plan, x: NDArray[np.float32]) -> Computed:
         """Compute a plan for rows [batch, features]; blocks, and may be called from several threads."""
-        return Computed(x, self.prepare(plan).run(x), self.judge)
+        return Computed(x, self._run(plan, self.prepare(plan), x), self.judge)
+
+    def _run(self, plan: Plan, session: Session, x: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Run a session, over so many rows at once as its memory allows."""
+        most = self.rows_at_once(plan)
+        if len(x) <= most:
+            return session.run(x)
+        parts = [session.run(x[start : start + most]) for start in range(0, len(x), most)]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def rows_at_once(self, plan: Plan) -> int:
+        """How many rows one run of a session may have: within it, flips take [rows, columns, widest layer]."""
+        if plan is not Plan.JACOBIAN or not self.flips:
+            return sys.maxsize
+        columns = sum(len(flips.categories) for flips in self.flips)
+        widest = max(*self.manifest.architecture.hidden, len(self.flips), len(self.manifest.target.classes))
+        return max(1, WITHIN_AT_MOST // (columns * widest))
 
     def cost(self, plan: Plan) -> Cost:
         """How long a prepared plan takes, about."""
@@ -137,13 +162,13 @@ class ServedModel:
                 if plan not in self._costs:
                     names = [output.name for output in plan_outputs(self.outputs, plan)]
                     self._sessions[plan] = self._runtime.session(subgraph(self._model, names))
-                    self._costs[plan] = self._measure(self._sessions[plan])
+                    self._costs[plan] = self._measure(plan, self._sessions[plan])
         return self._sessions[plan]
 
-    def _measure(self, session: Session) -> Cost:
+    def _measure(self, plan: Plan, session: Session) -> Cost:
         """The cost of a session; the first calls also allocate what later ones use.
 
-        The rows are the features' means: no row of these lies where a network overflows.
+        The rows are the features' means, and their first categories: no row of these lies where a network overflows.
         """
         mean = np.array([[feature.mean for feature in self.manifest.features]], np.float32)
 
@@ -152,9 +177,10 @@ class ServedModel:
             times = []
             for _ in range(WARM_UPS):
                 begin = time.perf_counter()
-                session.run(x)
+                self._run(plan, session, x)
                 times.append(time.perf_counter() - begin)
             return min(times)
 
-        first, full = least(1), least(self._max_batch_rows)
-        return Cost(first, max(0.0, full - first) / max(1, self._max_batch_rows - 1))
+        rows = min(self._max_batch_rows, self.rows_at_once(plan))
+        first, full = least(1), least(rows)
+        return Cost(first, max(0.0, full - first) / (rows - 1) if rows > 1 else first)

@@ -5,10 +5,12 @@ thresholds and all polynomial coefficients included. What a manifest says of its
 quantiles and metrics come from the exported graph, run by ONNX Runtime over random rows.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import MODEL_FILE, write
-from model.encoding import Standardisation
+from model.encoding import Encoding, Standardisation
 from model.export import export
 from model.heads import ClassificationHead, Head, OrdinalHead, RegressionHead
 from model.manifest import (
@@ -45,6 +47,14 @@ CALIBRATION_ROWS = 400
 TEST_ROWS = 300
 RANGE = 2.5
 """Where the training range of a built network ends, in standard deviations on either side of the mean."""
+MIXED_FEATURES = 5
+MIXED_CATEGORIES = {1: 3, 4: 3}
+"""How many numbers each categorical feature of a mixed network has, by its place."""
+MIXED_MISSING = (2, 4)
+"""Features of a mixed network whose values may be missing: a number, and a category that knows others too."""
+TEXTS = ("3", "true", 'Rot, "tief"')
+"""What categories are called, by their numbers: as numbers and truth values would be, and with what CSV must quote."""
+MISSING_SHARE = 0.3
 
 
 def make_head(task: Task, targets: int) -> Head:
@@ -68,7 +78,7 @@ def make_network(
     targets: int = 4,
     seed: int = 0,
 ) -> CRNetwork:
-    """A float32 network whose every number is random.
+    """A float32 network whose every number is random, ready to predict.
 
     Args:
         task: which head it carries.
@@ -89,29 +99,101 @@ def make_network(
             degree=degree,
             bound=bound,
         )
-        for layer in network.polynomial_layers():
-            layer.bias.normal_(std=0.3)
-            for power, coefficient in enumerate(layer.activation.coefficients):
-                coefficient.add_(torch.randn_like(coefficient), alpha=0.3 / math.factorial(power))
-        network.output.bias.normal_(std=0.3)
-        for parameter in network.head.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        _stir(network)
+    return network.eval()
+
+
+def make_mixed_network(
+    task: Task = Task.CLASSIFICATION, *, hidden: Sequence[int] = (8, 6), targets: int = 3, seed: int = 0
+) -> CRNetwork:
+    """The same with three numeric and two categorical features, some of which may be missing: see `MIXED_…`."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        mean, scale = torch.randn(MIXED_FEATURES), torch.empty(MIXED_FEATURES).uniform_(0.5, 2.0)
+        for place in MIXED_CATEGORIES:
+            mean[place], scale[place] = 0.0, 1.0
+        standardisation = Standardisation(mean.tolist(), scale.tolist())
+        network = CRNetwork(
+            Encoding(standardisation, MIXED_CATEGORIES, MIXED_MISSING), hidden, make_head(task, targets)
+        )
+        _stir(network)
+        network.encoding.imputed.normal_()
+        network.polynomial_layers()[0].weight[:, len(network.encoding.numeric) :].normal_(std=0.4)
     return network
 
 
+def _stir(network: CRNetwork) -> None:
+    """Make what begins as nothing, or as one, random."""
+    for layer in network.polynomial_layers():
+        layer.bias.normal_(std=0.3)
+        for power, coefficient in enumerate(layer.activation.coefficients):
+            coefficient.add_(torch.randn_like(coefficient), alpha=0.3 / math.factorial(power))
+    network.output.bias.normal_(std=0.3)
+    for parameter in network.head.parameters():
+        parameter.add_(torch.randn_like(parameter), alpha=0.2)
+
+
+def categories_of(network: CRNetwork) -> dict[int, int]:
+    """How many numbers each categorical feature has, by its place."""
+    encoding = network.encoding
+    places = sorted(set(encoding.column_feature.tolist()))
+    return {place: int(encoding.stand_in[place]) for place in places}
+
+
 def make_rows(network: CRNetwork, count: int, *, seed: int, spread: float = 1.0) -> Values:
-    """Raw rows around the network's own mean, `spread` of its standard deviations wide: [count, features]."""
+    """Raw rows around the network's own mean, `spread` of its standard deviations wide: [count, features].
+
+    Categories are drawn alike; of a feature whose values may be missing, `MISSING_SHARE` are.
+    """
     standardisation = network.standardisation
     mean, scale = standardisation.mean.numpy(), standardisation.scale.numpy()
-    noise = np.random.default_rng(seed).standard_normal((count, len(mean)))
-    return (mean + spread * scale * noise).astype(np.float32)
+    generator = np.random.default_rng(seed)
+    rows = (mean + spread * scale * generator.standard_normal((count, len(mean)))).astype(np.float32)
+    for place, numbers in categories_of(network).items():
+        rows[:, place] = generator.integers(0, numbers, count)
+    for place in network.encoding.missing:
+        rows[generator.random(count) < MISSING_SHARE, place] = np.nan
+    return rows
 
 
 def training_range(network: CRNetwork) -> tuple[list[float], list[float]]:
     """Least and greatest training value of each feature: `RANGE` standard deviations around the mean."""
     standardisation = network.standardisation
     reach = RANGE * standardisation.scale
-    return (standardisation.mean - reach).tolist(), (standardisation.mean + reach).tolist()
+    least, greatest = standardisation.mean - reach, standardisation.mean + reach
+    for place, numbers in categories_of(network).items():
+        least[place], greatest[place] = 0.0, numbers - 1.0
+    return least.tolist(), greatest.tolist()
+
+
+def make_features(network: CRNetwork) -> tuple[Feature, ...]:
+    """What a manifest says of a network's features; a category that may be missing knows others too."""
+    standardisation, encoding = network.standardisation, network.encoding
+    columns = zip(*training_range(network), standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
+    categories = categories_of(network)
+    imputed = dict(zip(encoding.indicated.tolist(), encoding.imputed.tolist(), strict=True))
+    found = []
+    for k, (minimum, maximum, mean, scale) in enumerate(columns):
+        common = {"name": f"x{k}", "minimum": minimum, "maximum": maximum, "mean": mean, "scale": scale}
+        missing = k in encoding.missing
+        if k in categories:
+            texts = TEXTS[: categories[k] - missing]
+            found.append(Feature(**common, type="categorical", categories=texts, other=missing, missing=missing))
+        else:
+            value = mean + imputed[k] * scale if missing else None
+            found.append(Feature(**common, unit="mm", missing=missing, imputed=value))
+    return tuple(found)
+
+
+def sent_rows(rows: Values, features: Sequence[Feature]) -> list[list[float | str | None]]:
+    """Rows as a person would write them: numbers, texts of categories, None for what is missing."""
+
+    def sent(value: float, feature: Feature) -> float | str | None:
+        if math.isnan(value):
+            return None
+        return value if feature.type == "numeric" else (*feature.categories, "something else")[int(value)]
+
+    return [[sent(value, feature) for value, feature in zip(row, features, strict=True)] for row in rows.tolist()]
 
 
 def export_network(network: CRNetwork) -> onnx.ModelProto:
@@ -222,17 +304,13 @@ def make_manifest(
     scale = standardisation.scale.numpy()
     least, greatest = (np.array(values, np.float32) for values in minimum_maximum)
     margin = feature_excess(calibration_rows, least, greatest, scale).max()
-    columns = zip(*minimum_maximum, standardisation.mean.tolist(), standardisation.scale.tolist(), strict=True)
     layers = network.polynomial_layers()
     parameters = network.parameter_count()
     return Manifest(
         name=name,
         version=version,
         task=task,
-        features=tuple(
-            Feature(name=f"x{k}", unit="mm", minimum=minimum, maximum=maximum, mean=mean, scale=scale)
-            for k, (minimum, maximum, mean, scale) in enumerate(columns)
-        ),
+        features=make_features(network),
         target=_target(task, evaluation),
         architecture=Architecture(
             hidden=tuple(len(layer.weight) for layer in layers),
@@ -268,6 +346,25 @@ def _target(task: Task, outputs: Mapping[str, Values]) -> Target:
     count = outputs["probabilities"].shape[1]
     word = "class" if task is Task.CLASSIFICATION else "level"
     return Target(name=word, classes=tuple(f"{word} {k}" for k in range(count)))
+
+
+def as_schema_1(manifest: Manifest) -> dict[str, Any]:
+    """A manifest as the first schema had it, of a model whose features are all numeric and never missing.
+
+    Written out from that schema, field by field: what it did not know is not there, and the one network that was
+    trained to compare with, here the model's own figures, is the `baseline`.
+    """
+    document: dict[str, Any] = json.loads(manifest.model_dump_json())
+    known = ("name", "unit", "type", "minimum", "maximum", "mean", "scale")
+    document["schema_version"] = 1
+    document["features"] = [{name: feature[name] for name in known} for feature in document["features"]]
+    for name in ("comparisons", "stress"):
+        del document[name]
+    del document["evaluation"]["intervals"]
+    for name in ("quantile_intervals", "temperature", "uncalibrated_error"):
+        del document["calibration"][name]
+    document["baseline"] = {name: document["evaluation"][name] for name in ("metrics", "gradient_norm", "parameters")}
+    return document
 
 
 def write_bundle(repository: Path, name: str, network: CRNetwork, *, seed: int = 0) -> Path:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_settings import CliPositionalArg
 
 from model.manifest import DregForm, Name
@@ -48,7 +48,8 @@ class FitConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: CliPositionalArg[str] = Field(
-        description="digits, breast_cancer, mnist, fashion-mnist, or the path of a .csv, .csv.gz or .parquet table"
+        description="digits, breast_cancer, mnist, fashion-mnist, pima, adult, movie_snippets, "
+        "or the path of a .csv, .csv.gz or .parquet table"
     )
     target: str | None = Field(None, description="column to predict; needed for a table")
     drop: tuple[str, ...] = Field((), description="columns of the table to leave out, separated by commas")
@@ -56,12 +57,10 @@ class FitConfig(BaseModel):
     categorical: tuple[str, ...] = Field((), description="columns to read as categories, whatever they look like")
     missing: dict[str, tuple[str, ...]] = Field(
         {},
-        description="texts that stand for a missing value, by column; an empty cell always does",
+        description="texts that stand for a missing value, by column, as --missing bmi=0; an empty cell always does",
     )
-    units: dict[str, str] = Field({}, description="units by column, as --units.age years")
-    min_category_rows: int = Field(
-        10, ge=1, description="training rows below which categories are taken together as 'other'"
-    )
+    units: dict[str, str] = Field({}, description="units by column, as --units age=years")
+    min_category_rows: int = Field(10, ge=1, description="rows below which categories are taken together as 'other'")
     group: str | None = Field(
         None, description="column whose equal values stay in one part of the split (a patient, say); no feature"
     )
@@ -81,7 +80,9 @@ class FitConfig(BaseModel):
     repository: Path = Field(Path("bundles"), description="folder that the bundle is written into")
     name: Name | None = Field(None, description="name of the model; by default that of the data set")
     data: Path | None = Field(
-        None, description=f"folder with mnist/ and fashion-mnist/; by default ${DATA_VARIABLE}, else they are fetched"
+        None,
+        description="folder with mnist/, fashion-mnist/, pima/, adult/ or snippets/; "
+        f"by default ${DATA_VARIABLE}, else they are fetched",
     )
 
     hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
@@ -109,7 +110,7 @@ class FitConfig(BaseModel):
         None,
         gt=0,
         allow_inf_nan=False,
-        description="p99 of the gradient norm on validation rows at which λ stops rising; needs --validation-share",
+        description="p99 of the gradient norm on validation rows; λ moves on only after epochs in which it is above",
     )
 
     epochs: int | None = Field(
@@ -121,12 +122,17 @@ class FitConfig(BaseModel):
     learning_rate: float = Field(2e-3, gt=0, le=1e6, allow_inf_nan=False, description="of AdamW, at its peak")
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False, description="of AdamW, on the weight matrices")
     validation_share: float = Field(
-        0.0, ge=0, lt=0.5, description="of the training rows, kept to watch the training by; needed by --patience"
+        0.0,
+        ge=0,
+        lt=0.5,
+        validate_default=True,
+        description="of the training rows, kept to watch the training by; needed by --patience and --dreg-target",
     )
     patience: Annotated[int | None, BeforeValidator(_none_by_name)] = Field(
         None,
         ge=1,
-        description="epochs without a better loss on the validation rows after which training stops; the best is kept",
+        description="epochs without a better loss on validation rows after which training stops; the best is kept; "
+        "counted once λ has come to rest",
     )
     checkpoints: Path | None = Field(None, description="folder to keep the state of the training in, after each epoch")
     resume: bool = Field(False, description="go on from the state in --checkpoints, with the result of an unbroken run")
@@ -150,6 +156,41 @@ class FitConfig(BaseModel):
         description="what else is trained on the same rows, for the report: relu, gelu, boosting; 'none' for nothing",
     )
     report: bool = Field(True, description="write report.html into the bundle")
+    report_rows: int = Field(
+        5, ge=0, description="test rows that the report shows at either end, with their values; 0 for people's data"
+    )
+
+    # Of two settings that go together, the later one in the class is at fault: it knows the earlier one.
+
+    @field_validator("dreg_target")
+    @classmethod
+    def _moving_weight(cls, target: float | None, info: ValidationInfo) -> float | None:
+        if target is not None and info.data.get("dreg_schedule") == "constant":
+            raise ValueError(
+                "expected --dreg-schedule linear or cosine with it: a constant λ is at rest from the start"
+            )
+        return target
+
+    @field_validator("validation_share")
+    @classmethod
+    def _rows_for_target(cls, share: float, info: ValidationInfo) -> float:
+        if not share and info.data.get("dreg_target") is not None:
+            raise ValueError("expected a share above 0, which --dreg-target needs: its norm is that of validation rows")
+        return share
+
+    @field_validator("patience")
+    @classmethod
+    def _rows_for_patience(cls, patience: int | None, info: ValidationInfo) -> int | None:
+        if patience is not None and not info.data.get("validation_share", True):
+            raise ValueError("expected --validation-share with it: its loss is that of validation rows")
+        return patience
+
+    @field_validator("resume")
+    @classmethod
+    def _place_to_resume_from(cls, resume: bool, info: ValidationInfo) -> bool:
+        if resume and info.data.get("checkpoints", True) is None:
+            raise ValueError("expected --checkpoints with it: the folder with the state to go on from")
+        return resume
 
     def weight_for(self, task: Task) -> float:
         """λ at the end of the training."""

@@ -11,3 +11,7 @@ class DataError(TrainingError):
 
 class DivergenceError(TrainingError):
     """The loss stopped being a finite number."""
+
+
+class SettingsError(TrainingError, ValueError):
+    """A setting is unknown, or out of its range."""

@@ -1,34 +1,36 @@
-"""Measures on held-out rows: of the exported graph, as it will be served, and of a network to compare it with."""
+"""Measures on held-out rows: of the exported graph, as it will be served, and of what it is compared with."""
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
-from sklearn import metrics
 
 from model.distance import first_order_distance
 from model.graph import subgraph
-from model.manifest import QUANTILE_LEVELS, Calibration, Distribution, Evaluation
+from model.manifest import Distribution, Evaluation, Interval
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT, Plan, Task, graph_outputs
 from training.data.table import Table
 from training.errors import DivergenceError
+from training.intervals import metric_intervals
+from training.metrics import metrics_of
 from training.plain import PlainNetwork
 
 ROWS_AT_ONCE = 1024
-ECE_BINS = 15  # Guo et al. 2017
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a network answers on a set of rows; each array's first axis is the row."""
+    """What a model answers on a set of rows; each array's first axis is the row."""
 
     prediction: dict[str, NDArray[np.float32]]
     """The outputs of the `predict` plan."""
     gradient_norm: NDArray[np.float32]
+    """NaN of models without a gradient."""
     out_of_range: NDArray[np.float32]
     hidden_out_of_range: NDArray[np.float32]
     first_order_distance: NDArray[np.float32] | None = None
@@ -38,35 +40,78 @@ class Answers:
 def ask_graph(model: onnx.ModelProto, table: Table, rows: NDArray[np.int64], hidden_layers: int) -> Answers:
     """Run the `sensitivity` outputs of an exported graph in ONNX Runtime on the CPU.
 
+    Args:
+        model: the graph.
+        table: may be larger than the memory: its rows are read a piece at a time.
+        rows: numbers of the rows to ask about.
+        hidden_layers: L.
+
     Raises:
         DivergenceError: an output is not finite.
     """
+    answers = answers_of(run_graph(model, names_of(table, hidden_layers), pieces(table, rows)))
+    finite = finite_rows(answers)
+    if not finite.all():
+        raise DivergenceError(
+            f"the network overflows on {(~finite).sum()} of {len(rows)} rows that training did not see; "
+            "train with a --bound, a lower --learning-rate or a lower --degree"
+        )
+    return answers
+
+
+def names_of(table: Table, hidden_layers: int) -> list[str]:
+    """The outputs of a graph that are measured: those of the `predict` plan, the norms and the ranges."""
     outputs = graph_outputs(
-        table.task, features=len(table.columns), targets=len(table.classes), hidden_layers=hidden_layers
+        table.task,
+        features=len(table.columns),
+        targets=len(table.classes),
+        hidden_layers=hidden_layers,
+        columns=sum(len(each.categories) + each.other + each.missing for each in table.columns if each.categorical),
     )
-    predicted = [output.name for output in outputs if output.plan is Plan.PREDICT]
-    names = [*predicted, "gradient_norm", "out_of_range", "hidden_out_of_range"]
-    if table.task is Task.CLASSIFICATION:
-        names += ["margin", "margin_gradient_norm"]
+    names = [output.name for output in outputs if output.plan is Plan.PREDICT]
+    names += ["gradient_norm", "out_of_range", "hidden_out_of_range"]
+    return names + (["margin", "margin_gradient_norm"] if table.task is Task.CLASSIFICATION else [])
+
+
+def pieces(table: Table, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+    """Rows of a table that may be larger than the memory, a piece at a time."""
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield np.asarray(table.x[rows[start : start + ROWS_AT_ONCE]])
+
+
+def run_graph(
+    model: onnx.ModelProto, names: Sequence[str], rows: Iterable[NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """Outputs of a graph, by name, over pieces of rows."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        subgraph(model, names).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        subgraph(model, list(names)).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    chunks = [
-        session.run(names, {INPUT: table.x[rows[start : start + ROWS_AT_ONCE]]})
-        for start in range(0, len(rows), ROWS_AT_ONCE)
-    ]
-    columns = {name: np.concatenate([chunk[k] for chunk in chunks]) for k, name in enumerate(names)}
-    return _finite(
-        Answers(
-            {name: columns[name] for name in predicted},
-            columns["gradient_norm"],
-            columns["out_of_range"],
-            columns["hidden_out_of_range"],
-            first_order_distance(columns["margin"], columns["margin_gradient_norm"]) if "margin" in columns else None,
-        )
+    chunks = [session.run(names, {INPUT: x}) for x in rows]
+    return {name: np.concatenate([chunk[k] for chunk in chunks]) for k, name in enumerate(names)}
+
+
+def answers_of(outputs: dict[str, NDArray[np.float32]]) -> Answers:
+    """The outputs `names_of` as answers."""
+    rest = {"gradient_norm", "out_of_range", "hidden_out_of_range", "margin", "margin_gradient_norm"}
+    return Answers(
+        {name: values for name, values in outputs.items() if name not in rest},
+        outputs["gradient_norm"],
+        outputs["out_of_range"],
+        outputs["hidden_out_of_range"],
+        first_order_distance(outputs["margin"], outputs["margin_gradient_norm"]) if "margin" in outputs else None,
     )
+
+
+def finite_rows(answers: Answers) -> NDArray[np.bool_]:
+    """The rows whose prediction and gradient norm are finite, [rows]."""
+    rows = len(answers.gradient_norm)
+    columns = [*answers.prediction.values(), answers.gradient_norm]
+    finite: NDArray[np.bool_] = np.logical_and.reduce(
+        [np.isfinite(values).reshape(rows, -1).all(axis=1) for values in columns]
+    )
+    return finite
 
 
 def ask_network(network: PlainNetwork, table: Table, rows: NDArray[np.int64]) -> Answers:
@@ -77,8 +122,8 @@ def ask_network(network: PlainNetwork, table: Table, rows: NDArray[np.int64]) ->
     """
     prediction: dict[str, list[NDArray[np.float32]]] = {}
     norms, distances = [], []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        x = torch.from_numpy(table.x[rows[start : start + ROWS_AT_ONCE]])
+    for piece in pieces(table, rows):
+        x = torch.from_numpy(piece)
         encoded = network.encoding(x).detach().requires_grad_()
         scores = network.from_encoded(encoded)
         with torch.no_grad():
@@ -96,26 +141,16 @@ def ask_network(network: PlainNetwork, table: Table, rows: NDArray[np.int64]) ->
         if len(gradients) > 1:
             distances.append(first_order_distance(scalars[:, 1].detach().numpy(), gradients[1]))
     zeros = np.zeros(len(rows), np.float32)
-    return _finite(
-        Answers(
-            {name: np.concatenate(values) for name, values in prediction.items()},
-            np.concatenate(norms),
-            zeros,
-            zeros,
-            np.concatenate(distances) if distances else None,
-        )
+    answers = Answers(
+        {name: np.concatenate(values) for name, values in prediction.items()},
+        np.concatenate(norms),
+        zeros,
+        zeros,
+        np.concatenate(distances) if distances else None,
     )
-
-
-def _finite(answers: Answers) -> Answers:
-    rows = len(answers.gradient_norm)
-    columns = [*answers.prediction.values(), answers.gradient_norm]
-    finite = np.logical_and.reduce([np.isfinite(values).reshape(rows, -1).all(axis=1) for values in columns])
+    finite = finite_rows(answers)
     if not finite.all():
-        raise DivergenceError(
-            f"the network overflows on {(~finite).sum()} of {rows} rows that training did not see; "
-            "train with a --bound, a lower --learning-rate or a lower --degree"
-        )
+        raise DivergenceError(f"it overflows on {(~finite).sum()} of {len(rows)} rows that training did not see")
     return answers
 
 
@@ -133,61 +168,31 @@ def distribution(values: NDArray[np.float32]) -> Distribution:
     )
 
 
-def expected_calibration_error(probabilities: NDArray[np.float32], y: NDArray[np.int64] | NDArray[np.float32]) -> float:
-    """ECE (Guo et al. 2017, eq. 3): mean gap between confidence and accuracy over 15 bins of equal width.
+def measure_metrics(
+    answers: Answers, table: Table, rows: NDArray[np.int64], seed: int
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """The metrics of answers that are defined for these rows, and their intervals, by name."""
+    metrics = metrics_of(table, rows, answers.prediction, answers.first_order_distance)
+    figures = {name: metric(np.arange(len(rows))) for name, metric in metrics.items()}
+    figures = {name: figure for name, figure in figures.items() if math.isfinite(figure)}
+    defined = {name: metrics[name] for name in figures}
+    return figures, metric_intervals(defined, len(rows), seed)
+
+
+def evaluate(answers: Answers, table: Table, rows: NDArray[np.int64], parameters: int, seed: int = 0) -> Evaluation:
+    """Measure answers against the table's targets.
 
     Args:
-        probabilities: [rows, classes].
-        y: true class numbers, [rows].
+        answers: to the rows.
+        table: what is true of them.
+        rows: their numbers.
+        parameters: of the network.
+        seed: of the resamples that the intervals come from.
     """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == y
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=correct - confidence.astype(np.float64), minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(y))
-
-
-def evaluate(answers: Answers, table: Table, rows: NDArray[np.int64], parameters: int) -> Evaluation:
-    """Measure answers against the table's targets."""
-    y = table.y[rows]
-    if table.task is Task.REGRESSION:
-        truth, value = y.astype(np.float64), answers.prediction["value"].astype(np.float64)  # squares leave float32
-        figures = {
-            "root_mean_squared_error": math.sqrt(metrics.mean_squared_error(truth, value)),
-            "mean_absolute_error": float(metrics.mean_absolute_error(truth, value)),
-            "r2": float(metrics.r2_score(truth, value)),
-        }
-    else:
-        probabilities = answers.prediction["probabilities"]
-        figures = {
-            "accuracy": float((probabilities.argmax(axis=1) == y).mean()),
-            "expected_calibration_error": expected_calibration_error(probabilities, y),
-        }
-        if answers.first_order_distance is not None:
-            median = float(np.median(answers.first_order_distance))
-            if math.isfinite(median):
-                figures["median_first_order_distance"] = median
-        if table.task is Task.ORDINAL:
-            figures["mean_absolute_error"] = float(np.abs(answers.prediction["expected_level"] - y).mean())
-    return Evaluation(metrics=figures, gradient_norm=distribution(answers.gradient_norm), parameters=parameters)
-
-
-def calibrate(answers: Answers, excess: NDArray[np.float64]) -> Calibration:
-    """Keep the distribution of the gradient norm on rows that training did not see, and how far out those lie.
-
-    Args:
-        answers: to the calibration rows.
-        excess: `model.ranges.feature_excess` of the same rows.
-    """
-    norms = answers.gradient_norm
-    return Calibration(
-        gradient_norm=distribution(norms),
-        minimum=float(norms.min()),
-        quantiles={
-            f"{level:g}": float(value)
-            for level, value in zip(QUANTILE_LEVELS, np.quantile(norms, QUANTILE_LEVELS), strict=True)
-        },
-        hidden_out_of_range_maximum=float(answers.hidden_out_of_range.max()),
-        out_of_range_rows=float((answers.out_of_range > 0).mean()),
-        out_of_range_margin=float(excess.max()),
+    figures, intervals = measure_metrics(answers, table, rows, seed)
+    return Evaluation(
+        metrics=figures,
+        intervals=intervals,
+        gradient_norm=distribution(answers.gradient_norm),
+        parameters=parameters,
     )

@@ -1,29 +1,34 @@
-"""The whole way from a table to a bundle: split, train, export, calibrate, evaluate, write."""
+"""The whole way from a table to a bundle: split, train, calibrate, evaluate, compare, report, write."""
 
-import platform
 import re
-import subprocess
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
+
+import onnx
 
 from model import bundle
 from model.export import export
-from model.manifest import NAME_PATTERN, Architecture, Dreg, Manifest, Provenance, Rows, Target
-from model.ranges import feature_excess
+from model.manifest import NAME_PATTERN, Architecture, Calibration, Evaluation, Manifest, Target
+from model.network import CRNetwork
+from training.calibrate import UNSCALED, calibrate
 from training.config import FitConfig
 from training.data.table import Split, Table, split
 from training.errors import DataError
-from training.evaluate import ask_graph, calibrate, evaluate
-from training.fit import Epoch, fit
+from training.evaluate import Answers, ask_graph, evaluate
+from training.fitting import Epoch, fit
 from training.network import make_network
+from training.provenance import provenance
 from training.rivals import compare
-from training.scaling import measure
+from training.scaling import Scaling, measure
+from training.stress import stress
+from training.temperature import calibrate_network
 
-PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-learn", "chainzrule")
+REPORT_FILE = "report.html"
+OWN_NAME = "ChainzRule"
+"""What the network is called beside those that it is compared with."""
+
+OnEpoch = Callable[[str, Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -32,11 +37,30 @@ class Result:
 
     path: Path
     manifest: Manifest
+    epochs: Mapping[str, list[Epoch]]
+    """Of each network that was trained, by its name; the first is 'ChainzRule'."""
+    failures: Mapping[str, str]
+    """Why there are no figures of some of what was to be compared, by name."""
 
 
-def train(
-    config: FitConfig, table: Table, on_epoch: Callable[[str, Epoch], None] = lambda network, epoch: None
-) -> Result:
+@dataclass(frozen=True)
+class Learned:
+    """A trained network, its graph, and what that comes to on the rows held out."""
+
+    scaling: Scaling
+    network: CRNetwork
+    """On the CPU, its temperature folded in."""
+    epochs: list[Epoch]
+    seconds: float
+    """Of all epochs, those before an interruption too."""
+    model: onnx.ModelProto
+    calibration_answers: Answers
+    calibration: Calibration
+    test_answers: Answers
+    evaluation: Evaluation
+
+
+def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, epoch: None) -> Result:
     """Train a network on a table and write its bundle into `config.repository`.
 
     Sets torch's number of threads and seeds its global random state.
@@ -44,7 +68,7 @@ def train(
     Args:
         config: the settings.
         table: what to train on.
-        on_epoch: told of each epoch of the networks "ChainzRule" and, with a baseline, "ReLU".
+        on_epoch: told of each epoch of "ChainzRule" and of the networks that it is compared with.
 
     Returns:
         The written bundle. Nothing is written if anything fails before.
@@ -66,86 +90,82 @@ def train(
         validation_share=config.validation_share,
         seed=config.seed,
     )
-    scaling = measure(table, parts.training)
-
-    network = make_network(config, table, parts, scaling)
-    start = time.monotonic()
-    fit(network, table, parts, config, lambda epoch: on_epoch("ChainzRule", epoch))
-    seconds = time.monotonic() - start
-    model = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
-    layers = len(config.hidden)
-    excess = feature_excess(table.x[parts.calibration], scaling.minimum, scaling.maximum, scaling.scale)
-    calibration = calibrate(ask_graph(model, table, parts.calibration, layers), excess)
-    evaluation = evaluate(ask_graph(model, table, parts.test, layers), table, parts.test, network.parameter_count())
-    comparisons = compare(config, table, parts, scaling, on_epoch)
-    provenance = _provenance(config, table, parts, seconds)
+    learned = learn(config, table, parts, on_epoch)
+    stressed = stress(
+        learned.model,
+        table,
+        parts.test,
+        learned.scaling,
+        learned.calibration,
+        hidden_layers=len(config.hidden),
+        seed=config.seed,
+    )
+    rivals = compare(config, table, parts, learned.scaling, on_epoch)
+    epochs = {OWN_NAME: learned.epochs, **rivals.epochs}
+    origin = provenance(config, table, parts, epochs=len(learned.epochs), seconds=learned.seconds)
 
     def describe(version: int, digests: Mapping[str, str]) -> Manifest:
         return Manifest(
             name=name,
             version=version,
             task=table.task,
-            features=scaling.features(table, network.encoding),
-            target=Target(name=table.target, classes=table.classes),
+            features=learned.scaling.features(table, learned.network.encoding),
+            target=Target(name=table.target, classes=table.classes, unit=table.target_unit),
             architecture=Architecture(
-                hidden=config.hidden, degree=config.degree, bound=config.bound, parameters=network.parameter_count()
+                hidden=config.hidden,
+                degree=config.degree,
+                bound=config.bound,
+                parameters=learned.network.parameter_count(),
             ),
-            provenance=provenance,
-            evaluation=evaluation,
-            comparisons=comparisons,
-            calibration=calibration,
+            provenance=origin,
+            evaluation=learned.evaluation,
+            comparisons=rivals.comparisons,
+            stress=stressed,
+            calibration=learned.calibration,
             files=dict(digests),
         )
 
-    path = bundle.write(config.repository, name, describe, {bundle.MODEL_FILE: model.SerializeToString()})
-    return Result(path, bundle.read(path).manifest)
+    def compose(manifest: Manifest) -> dict[str, bytes]:
+        # Here, so that a run without a report need not load what draws it.
+        from training.report.material import Material
+        from training.report.page import render
+
+        material = Material(
+            table=table,
+            parts=parts,
+            network=learned.network,
+            test=learned.test_answers,
+            calibration=learned.calibration_answers,
+            epochs=epochs,
+            rivals=rivals.answers,
+            config=config,
+        )
+        return {REPORT_FILE: render(manifest, material).encode()}
+
+    files = {bundle.MODEL_FILE: learned.model.SerializeToString()}
+    path = bundle.write(config.repository, name, describe, files, compose if config.report else None)
+    return Result(path, bundle.read(path).manifest, epochs, rivals.failures)
 
 
-def _provenance(config: FitConfig, table: Table, parts: Split, seconds: float) -> Provenance:
-    return Provenance(
-        dataset=table.name,
-        dataset_sha256=table.sha256(),
-        rows=Rows(training=len(parts.training), calibration=len(parts.calibration), test=len(parts.test)),
-        seed=config.seed,
-        epochs=config.epochs_for(len(parts.training)),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        dreg=Dreg(
-            form=config.dreg,
-            schedule=config.dreg_schedule,
-            start_weight=config.dreg_start,
-            end_weight=config.weight_for(table.task),
-            ramp=config.dreg_ramp,
-        ),
-        packages={"python": platform.python_version(), **_package_versions()},
-        source_revision=_source_revision(),
-        created=datetime.now(UTC),
-        training_seconds=round(seconds, 3),
+def learn(config: FitConfig, table: Table, parts: Split, on_epoch: OnEpoch) -> Learned:
+    """Train a network on a split, export it with its temperature, and measure its graph; arguments as of `train`."""
+    scaling = measure(table, parts.training)
+    network = make_network(config, table, parts, scaling)
+    epochs = fit(network, table, parts, config, lambda epoch: on_epoch(OWN_NAME, epoch), name=OWN_NAME)
+    network.cpu()
+    temperature = calibrate_network(network, table, parts.calibration, parts.test) if config.temperature else UNSCALED
+    model = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
+    layers = len(config.hidden)
+    held_out = ask_graph(model, table, parts.calibration, layers)
+    tested = ask_graph(model, table, parts.test, layers)
+    return Learned(
+        scaling=scaling,
+        network=network,
+        epochs=epochs,
+        seconds=sum(epoch.seconds for epoch in epochs),
+        model=model,
+        calibration_answers=held_out,
+        calibration=calibrate(held_out, scaling.excess(table, parts.calibration), temperature),
+        test_answers=tested,
+        evaluation=evaluate(tested, table, parts.test, network.parameter_count(), config.seed),
     )
-
-
-def _package_versions() -> dict[str, str]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _source_revision() -> str | None:
-    """The commit of this very checkout; None when the package is installed elsewhere, or git is not there."""
-    root = Path(__file__).resolve().parent.parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
-            return None
-        return git("rev-parse", "HEAD") + ("+dirty" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None

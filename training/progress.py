@@ -1,6 +1,6 @@
 """What a training run shows: a bar with the time left on a terminal, a line every tenth of the run elsewhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -9,8 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as Grid
 
 from model.manifest import Comparison, Distribution, Evaluation, Manifest
-from training.config import RIVALS, FitConfig
-from training.fit import Epoch
+from training.fitting import Epoch
 
 LINES_PER_RUN = 10
 ROWS_FOR_P99 = 500  # with fewer, more than 1.2 % of new rows lie above p99 (docs/mathematics.md, Verdicts)
@@ -47,20 +46,61 @@ class TrainingProgress:
         figures = f"loss {epoch.loss:.4f}"
         if epoch.penalty:
             figures += f"  DREG {epoch.penalty:.3f} × λ {epoch.weight:.3g}"
-        if not self._console.is_terminal:
-            if epoch.number * LINES_PER_RUN // epoch.of > (epoch.number - 1) * LINES_PER_RUN // epoch.of:
-                self._console.print(f"{network} epoch {epoch.number}/{epoch.of}  {figures}")
-            return
-        if network not in self._tasks:
-            self._tasks[network] = self._bar.add_task(network, total=epoch.of, figures=figures)
-        self._bar.update(self._tasks[network], completed=epoch.number, figures=figures)
+        if epoch.validation_loss is not None:
+            figures += f"  validation loss {epoch.validation_loss:.4f}"
+        if epoch.gradient_norm_p99 is not None:
+            figures += f", norm p99 {epoch.gradient_norm_p99:.3g}"
+        if epoch.resumed_after is not None:
+            self._tell(f"{network}: {_start(epoch.resumed_after)}")
+        if self._console.is_terminal:
+            if network not in self._tasks:
+                self._tasks[network] = self._bar.add_task(network, total=epoch.of, figures=figures)
+            total = epoch.number if epoch.stopped else epoch.of
+            self._bar.update(self._tasks[network], completed=epoch.number, total=total, figures=figures)
+        elif epoch.number * LINES_PER_RUN // epoch.of > (epoch.number - 1) * LINES_PER_RUN // epoch.of or epoch.stopped:
+            self._tell(f"{network} epoch {epoch.number}/{epoch.of}  {figures}")
+        for remark in remarks(epoch):
+            self._tell(f"{network}: {remark}")
+
+    def _tell(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+def _start(epochs: int) -> str:
+    if epochs:
+        return f"goes on after epoch {epochs}, from its checkpoint"
+    return "no checkpoint yet to resume from, so it starts with the first epoch"
+
+
+def remarks(epoch: Epoch) -> list[str]:
+    """What is to be said at the end of a training: where it stopped, which weights are kept, where λ was held."""
+    if not (epoch.stopped or epoch.number == epoch.of):
+        return []
+    found = []
+    if epoch.stopped:
+        found.append(f"stopped after epoch {epoch.number} of {epoch.of}, best at {epoch.best}, whose weights are kept")
+    elif epoch.best is not None:
+        found.append(f"best at epoch {epoch.best} of {epoch.of}, whose weights are kept")
+    if epoch.target is None or epoch.gradient_norm_p99 is None:
+        return found
+    if epoch.held_since is not None:
+        found.append(
+            f"λ held at {epoch.weight:.3g} since epoch {epoch.held_since}: the p99 of the gradient norm is at or below "
+            f"--dreg-target {epoch.target:g}"
+        )
+    elif epoch.gradient_norm_p99 > epoch.target:
+        found.append(
+            f"the p99 of the gradient norm, {epoch.gradient_norm_p99:.3g} after the last epoch, is above --dreg-target "
+            f"{epoch.target:g}: try a larger --dreg-weight, or more --epochs"
+        )
+    return found
 
 
 def summary(manifest: Manifest) -> Grid:
     """The test figures of a model, beside the baseline's."""
     grid = Grid(title=f"{manifest.name} version {manifest.version}, {manifest.evaluation.gradient_norm.rows} test rows")
-    grid.add_column("")
-    grid.add_column("ChainzRule", justify="right")
+    grid.add_column("", no_wrap=True)
+    grid.add_column("ChainzRule", justify="right", no_wrap=True)
     networks: list[Evaluation | Comparison] = [manifest.evaluation, *manifest.comparisons]
     for comparison in manifest.comparisons:
         grid.add_column(comparison.name, justify="right")
@@ -68,7 +108,7 @@ def summary(manifest: Manifest) -> Grid:
         shown = (f"{network.metrics[metric]:.4f}" if metric in network.metrics else "–" for network in networks)
         grid.add_row(metric.replace("_", " "), *shown)
     for label, figures in _norm_figures(networks).items():
-        grid.add_row(f"gradient norm, {label}", *figures)
+        grid.add_row(label, *figures)
     counts = [network.parameters for network in networks]
     grid.add_row("parameters", *("–" if count is None else f"{count:,}" for count in counts))
     return grid
@@ -82,22 +122,16 @@ def _norm_figures(networks: Sequence[Evaluation | Comparison]) -> dict[str, list
         return ["–" if value is None else f"{value:.3f}" for value in figures]
 
     return {
-        "mean": shown(lambda norm: norm.mean),
-        "p99": shown(lambda norm: norm.p99),
-        "maximum": shown(lambda norm: norm.maximum),
+        "gradient norm, mean": shown(lambda norm: norm.mean),
+        "gradient norm, p99": shown(lambda norm: norm.p99),
+        "gradient norm, maximum": shown(lambda norm: norm.maximum),
         "tail ratio p99 / mean": shown(lambda norm: norm.tail_ratio),
     }
 
 
-def notes(config: FitConfig, manifest: Manifest) -> list[str]:
-    """What a reader of the figures should know."""
-    found = []
-    compared = {comparison.name for comparison in manifest.comparisons}
-    found += [
-        f"the {RIVALS[rival]} to compare with diverged, so there are no figures of it"
-        for rival in config.compare
-        if RIVALS[rival] not in compared
-    ]
+def notes(manifest: Manifest, failures: Mapping[str, str]) -> list[str]:
+    """What a reader of the figures should know; `failures` says why there are no figures of what was to be compared."""
+    found = [f"no figures of the {name}: {reason}" for name, reason in failures.items()]
     if manifest.evaluation.metrics.get("r2", 1.0) <= 0:
         found.append(
             "R² is not above 0: the mean of the target predicts these test rows as well; try another --dreg-weight"

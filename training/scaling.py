@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.encoding import Encoding, Standardisation
-from model.manifest import Feature
+from model.manifest import Feature, numbers_among
+from model.ranges import feature_excess
 from training.data.table import Table
 from training.errors import DataError
 
@@ -29,6 +30,11 @@ class Scaling:
             Standardisation(self.mean.tolist(), self.scale.tolist()),
             {k: len(column.categories) + column.other for k, column in enumerate(table.columns) if column.categorical},
             [k for k, column in enumerate(table.columns) if column.missing],
+            {
+                k: numbers_among(column.missing_values)
+                for k, column in enumerate(table.columns)
+                if not column.categorical
+            },
         )
 
     def features(self, table: Table, encoding: Encoding) -> tuple[Feature, ...]:
@@ -46,9 +52,19 @@ class Scaling:
                 categories=column.categories,
                 other=column.other,
                 missing=column.missing,
+                missing_values=column.missing_values,
                 imputed=float(self.mean[k]) + learned[k] * float(self.scale[k]) if k in learned else None,
             )
             for k, column in enumerate(table.columns)
+        )
+
+    def excess(self, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How far the farthest feature of each row lies out of range, in training standard deviations, [rows]."""
+        return np.concatenate(
+            [
+                feature_excess(x.astype(np.float32), self.minimum, self.maximum, self.scale).max(axis=1)
+                for x in chunks(table, rows)
+            ]
         )
 
 
@@ -70,7 +86,7 @@ def measure(table: Table, rows: NDArray[np.int64]) -> Scaling:
         )
     counts, sums = np.zeros(features), np.zeros(features)
     least, greatest = np.full(features, np.inf), np.full(features, -np.inf)
-    for x in _chunks(table, rows):
+    for x in chunks(table, rows):
         there = ~np.isnan(x)
         counts += there.sum(axis=0)
         sums += np.where(there, x, 0.0).sum(axis=0)
@@ -87,7 +103,7 @@ def measure(table: Table, rows: NDArray[np.int64]) -> Scaling:
     else:
         mean = np.divide(sums, counts, out=np.zeros(features), where=counts > 0)
     squares = np.zeros(features)
-    for x in _chunks(table, rows):
+    for x in chunks(table, rows):
         squares += np.where(np.isnan(x), 0.0, (x - mean) ** 2).sum(axis=0)
     scale = np.sqrt(squares.sum() / counts.sum() if table.common_unit else squares / np.maximum(counts, 1))
     scale = np.where(np.broadcast_to(scale, features).astype(np.float32) > 0, scale, 1.0)
@@ -98,7 +114,7 @@ def measure(table: Table, rows: NDArray[np.int64]) -> Scaling:
     return Scaling(*(figures.astype(np.float32) for figures in (mean, scale, least, greatest)))
 
 
-def _chunks(table: Table, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
-    """The rows a piece at a time."""
+def chunks(table: Table, rows: NDArray[np.int64]) -> Iterator[NDArray[np.float64]]:
+    """Rows of a table that may be larger than the memory, a piece at a time."""
     for start in range(0, len(rows), ROWS_AT_ONCE):
         yield table.x[rows[start : start + ROWS_AT_ONCE]].astype(np.float64)

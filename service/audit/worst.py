@@ -118,11 +118,13 @@ class Steepest:
             return [[] for _ in x]
         found: list[list[SteepFeature]] = []
         for start in range(0, len(x), GRADIENT_ROWS):
-            gradients = self._model.compute(Plan.GRADIENT, x[start : start + GRADIENT_ROWS]).outputs["gradient"]
-            found += [self._of_row(gradient) for gradient in gradients]
+            rows = x[start : start + GRADIENT_ROWS]
+            movable = self._model.features.movable(rows)
+            gradients = self._model.compute(Plan.GRADIENT, rows).outputs["gradient"]
+            found += [self._of_row(*of_row) for of_row in zip(gradients, movable, strict=True)]
         return found
 
-    def _of_row(self, gradient: NDArray[np.float32]) -> list[SteepFeature]:
+    def _of_row(self, gradient: NDArray[np.float32], movable: NDArray[np.bool_]) -> list[SteepFeature]:
         features = self._model.manifest.features
         return [
             SteepFeature(
@@ -130,5 +132,5 @@ class Steepest:
                 gradient=float(gradient[k]),
                 gradient_raw=float(gradient[k]) / features[k].scale,
             )
-            for k in steepest(gradient, self._features)
+            for k in steepest(gradient, self._features, movable)
         ]

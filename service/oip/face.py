@@ -54,7 +54,7 @@ class OIPFace:
             MalformedBodyError: it is no JSON, or not as long as its headers say.
             InvalidInputError: it is not what the call or the model takes.
         """
-        features = len(model.feature_names)
+        features = model.features
         text, tail = tensors.split(body, headers.get(BINARY_HEADER))
         if tail is not None and not text:
             x = tensors.raw_rows(tail, features)

@@ -51,7 +51,9 @@ class RequestInput(BaseModel):
     datatype: str
     parameters: Parameters | None = None
     data: Annotated[Any, WithJsonSchema({"type": "array", "items": {}})] = Field(
-        None, description="Values in row-major order, flat or nested; none where a binary tensor has them."
+        None,
+        description="Values in row-major order, flat or nested; none where a binary tensor has them. Of a categorical "
+        "feature the number of the category; null where a value is missing, and the feature may be.",
     )
 
 

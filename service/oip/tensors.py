@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.outputs import INPUT
 from service import json
 from service.errors import InvalidInputError, MalformedBodyError, shown
+from service.features import Features
 from service.numbers import FLOAT32_MAX, kind, length, within
 from service.oip.schemas import InferenceRequest, Parameters, RequestInput
 
@@ -28,6 +29,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 FLOATING = ("FP16", "FP32", "FP64")
 OUTPUT_DATATYPE = "FP32"
+MISSING = "a missing value is sent as null in JSON data, never as NaN, and not in a binary tensor"
 POLICY = frozenset({"on_critical", "elevated_percentile", "critical_percentile"})
 
 
@@ -99,22 +101,24 @@ def _with_arrays(root: Any, lists: int) -> dict[str, Any] | None:
     return None if lists else document
 
 
-def raw_rows(tail: memoryview, features: int) -> NDArray[np.float32]:
+def raw_rows(tail: memoryview, features: Features) -> NDArray[np.float32]:
     """The rows of a body without JSON, [rows, features].
 
     Raises:
-        InvalidInputError: its length is not that of a whole number of rows, or a value is NaN or infinite.
+        InvalidInputError: its length is not that of a whole number of rows, or a value is NaN, infinite, or no code of
+            a category.
     """
-    if not len(tail) or len(tail) % (4 * features):
+    width = features.width
+    if not len(tail) or len(tail) % (4 * width):
         raise InvalidInputError(
-            f"expected a body of FP32 rows of {features} values, that is a multiple of {4 * features} bytes, "
+            f"expected a body of FP32 rows of {width} values, that is a multiple of {4 * width} bytes, "
             f"got {len(tail)} bytes"
         )
-    return _checked(np.frombuffer(tail, DTYPES["FP32"]).reshape(-1, features), "FP32")
+    return _checked(np.frombuffer(tail, DTYPES["FP32"]).reshape(-1, width), "FP32", features)
 
 
-def input_rows(request: InferenceRequest, tail: memoryview | None, features: int) -> NDArray[np.float32]:
-    """The model's input from a request's tensors, [rows, features].
+def input_rows(request: InferenceRequest, tail: memoryview | None, features: Features) -> NDArray[np.float32]:
+    """The model's input from a request's tensors, [rows, features]: null becomes NaN where a feature may be missing.
 
     Raises:
         InvalidInputError: another tensor came, or another shape, datatype or value than the model takes.
@@ -127,9 +131,9 @@ def input_rows(request: InferenceRequest, tail: memoryview | None, features: int
         raise InvalidInputError(
             f"inputs[0].datatype: expected one of {', '.join(DTYPES)}, got {shown(tensor.datatype)!r}"
         )
-    if len(tensor.shape) != 2 or tensor.shape[0] < 1 or tensor.shape[1] != features:
+    if len(tensor.shape) != 2 or tensor.shape[0] < 1 or tensor.shape[1] != features.width:
         raise InvalidInputError(
-            f"inputs[0].shape: expected [rows, {features}] with at least one row, got {shown(str(tensor.shape))}"
+            f"inputs[0].shape: expected [rows, {features.width}] with at least one row, got {shown(str(tensor.shape))}"
         )
     if tensor.parameters is not None and tensor.parameters.shared_memory_region is not None:
         raise InvalidInputError("inputs[0].parameters: expected no shared memory, which this server does not read")
@@ -137,7 +141,7 @@ def input_rows(request: InferenceRequest, tail: memoryview | None, features: int
         check_no_policy(tensor.parameters, "inputs[0].parameters")
     size = tensor.parameters.binary_data_size if tensor.parameters is not None else None
     if size is not None:
-        return _binary(tensor, size, tail)
+        return _binary(tensor, size, tail, features)
     if tail is not None and len(tail):
         raise InvalidInputError(
             f"expected no bytes behind the JSON, since no input has a binary_data_size, got {len(tail)}"
@@ -145,8 +149,8 @@ def input_rows(request: InferenceRequest, tail: memoryview | None, features: int
     if tensor.data is None:
         raise InvalidInputError("inputs[0].data: expected the values, or parameters.binary_data_size, got neither")
     if isinstance(tensor.data, np.ndarray):
-        return _checked(_shaped(tensor.data, tensor.shape), tensor.datatype)
-    return _listed(tensor.data, tensor.shape, tensor.datatype)
+        return _checked(_shaped(tensor.data, tensor.shape), tensor.datatype, features)
+    return _listed(tensor.data, tensor.shape, tensor.datatype, features)
 
 
 def check_no_policy(parameters: Parameters, where: str) -> None:
@@ -162,7 +166,7 @@ def check_no_policy(parameters: Parameters, where: str) -> None:
         )
 
 
-def _binary(tensor: RequestInput, size: int, tail: memoryview | None) -> NDArray[np.float32]:
+def _binary(tensor: RequestInput, size: int, tail: memoryview | None, features: Features) -> NDArray[np.float32]:
     dtype = DTYPES[tensor.datatype]
     expected = math.prod(tensor.shape) * dtype.itemsize
     if tensor.data is not None:
@@ -176,7 +180,7 @@ def _binary(tensor: RequestInput, size: int, tail: memoryview | None) -> NDArray
             f"inputs[0].parameters.binary_data_size: expected {expected} bytes for {tensor.datatype} of shape "
             f"{tensor.shape}, got {size}, and {len(tail)} behind the JSON"
         )
-    return _checked(np.frombuffer(tail, dtype).reshape(tensor.shape), tensor.datatype)
+    return _checked(np.frombuffer(tail, dtype).reshape(tensor.shape), tensor.datatype, features)
 
 
 def _shaped(values: NDArray[np.float64], shape: list[int]) -> NDArray[np.float64]:
@@ -187,21 +191,35 @@ def _shaped(values: NDArray[np.float64], shape: list[int]) -> NDArray[np.float64
     return values.reshape(shape)
 
 
-def _checked(values: NDArray[Any], datatype: str) -> NDArray[np.float32]:
-    """Values of a datatype as float32, in memory of their own; raises InvalidInputError where one cannot be."""
+def _checked(
+    values: NDArray[Any], datatype: str, features: Features, absent: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
+    """Values of a datatype as the model's input, in memory of their own; NaN where they are absent.
+
+    Raises:
+        InvalidInputError: one is NaN, infinite, too large, or no code of a category.
+    """
     if datatype in FLOATING:
         limit = float(np.finfo(np.float16).max) if datatype == "FP16" else FLOAT32_MAX
         if not within(values, limit):
             k = int(np.argmin(np.abs(values) <= limit))
             whose = "" if datatype == "FP16" else ", the model's float32"
+            got = float(values.flat[k])
+            null = f" ({MISSING})" if np.isnan(got) and features.gaps else ""
             raise InvalidInputError(
-                f"inputs[0].data: expected {datatype} within ±{limit:.4g}{whose}, got {float(values.flat[k]):.6g} "
-                f"as value {k}"
+                f"inputs[0].data: expected {datatype} within ±{limit:.4g}{whose}, got {got:.6g} as value {k}{null}"
             )
-    return values.astype(np.float32)
+    x = values.astype(np.float32)
+    if absent is not None:
+        x[absent] = np.nan
+    wrong = features.wrong_code(x)
+    if wrong is not None:
+        place = wrong.row * features.width + wrong.place
+        raise InvalidInputError(f"inputs[0].data: {wrong.message} as value {place}")
+    return x
 
 
-def _listed(data: Any, shape: list[int], datatype: str) -> NDArray[np.float32]:
+def _listed(data: Any, shape: list[int], datatype: str, features: Features) -> NDArray[np.float32]:
     """From a list, flat or nested, of what was decoded one by one: whole numbers stay exact until they are checked."""
     if not isinstance(data, list):
         raise InvalidInputError(f"inputs[0].data: expected a list, got {kind(data)}")
@@ -214,9 +232,15 @@ def _listed(data: Any, shape: list[int], datatype: str) -> NDArray[np.float32]:
         raise InvalidInputError(
             f"inputs[0].data: expected {math.prod(shape)} values for the shape {shape}, got {len(flat)}"
         )
+    absent = None
+    if features.gaps and None in flat:
+        absent = np.array([value is None for value in flat]).reshape(shape)
+        _check_absent(absent, features)
+        flat = [0 if value is None else value for value in flat]
     if not set(map(type, flat)) <= {float, int}:
         k, value = next((k, value) for k, value in enumerate(flat) if type(value) not in {float, int})
-        raise InvalidInputError(f"inputs[0].data: expected numbers, got {kind(value)} as value {k}")
+        codes = " (the numbers of categories, in their places)" if features.categories else ""
+        raise InvalidInputError(f"inputs[0].data: expected numbers{codes}, got {kind(value)} as value {k}")
     if datatype not in FLOATING:
         whole = np.iinfo(DTYPES[datatype])
         for k, value in enumerate(flat):
@@ -225,4 +249,15 @@ def _listed(data: Any, shape: list[int], datatype: str) -> NDArray[np.float32]:
                     f"inputs[0].data: expected whole numbers of {whole.min} to {whole.max} ({datatype}), "
                     f"got {value:.6g} as value {k}"
                 )
-    return _checked(np.array(flat, dtype=np.float64).reshape(shape), datatype)
+    return _checked(np.array(flat, dtype=np.float64).reshape(shape), datatype, features, absent)
+
+
+def _check_absent(absent: NDArray[np.bool_], features: Features) -> None:
+    """Raises InvalidInputError where a value is missing of a feature that has one always."""
+    refused = absent & ~features.missing
+    if refused.any():
+        row, place = np.argwhere(refused)[0].tolist()
+        raise InvalidInputError(
+            f"inputs[0].data: expected a number for {shown(features.names[place])!r}, got null as value "
+            f"{row * features.width + place}: it may not be missing"
+        )

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from model.manifest import Manifest
 from model.outputs import INPUT
 from service.body import described
 from service.dependencies import OF_VERSION, PathDep, RepositoryDep, RuntimeDep, VersionDep
 from service.front import OIP
+from service.json import dumps
 from service.oip.schemas import InferenceRequest, InferenceResponse, ModelMetadata, ServerMetadata, TensorMetadata
 from service.oip.tensors import OUTPUT_DATATYPE
 from service.problems import oip_responses, respond
@@ -33,19 +35,38 @@ async def server() -> ServerMetadata:
     responses=oip_responses(404, 422),
 )
 async def model(name: str, repository: RepositoryDep, runtime: RuntimeDep, version: VersionDep) -> ModelMetadata:
-    """The model's tensors; sensitivities are outputs like any other."""
+    """The model's tensors; sensitivities are outputs like any other.
+
+    Where a feature is categorical or may be missing, the parameter `features` says what its numbers stand for, as JSON:
+    of each feature its name, its `categories` by their numbers, and `missing` where JSON data may hold null.
+    """
     served = repository.get(name, version)
     return ModelMetadata(
         name=served.manifest.name,
         versions=[str(number) for number in repository.versions(name)],
         platform="onnx_onnxv1",
-        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, len(served.feature_names)])],
+        inputs=[TensorMetadata(name=INPUT, datatype="FP32", shape=[-1, served.features.width])],
         outputs=[
             TensorMetadata(name=output.name, datatype=OUTPUT_DATATYPE, shape=[-1, *output.shape])
             for output in served.outputs
         ],
-        parameters={"execution_provider": runtime.execution.provider, "bundle_digest": served.digest},
+        parameters={
+            "execution_provider": runtime.execution.provider,
+            "bundle_digest": served.digest,
+            **_of_features(served.manifest),
+        },
     )
+
+
+def _of_features(manifest: Manifest) -> dict[str, str]:
+    """What the numbers of the input stand for, as JSON: texts are all that parameters hold. Plain numbers need none."""
+    told = [
+        {"name": feature.name}
+        | ({"categories": [text for text in feature.flips if text is not None]} if feature.columns else {})
+        | ({"missing": True} if feature.missing else {})
+        for feature in manifest.features
+    ]
+    return {"features": dumps(told).decode()} if any(len(feature) > 1 for feature in told) else {}
 
 
 @router.get("/models/{name}/ready", summary="Model readiness", responses=oip_responses(404, 422))

@@ -26,6 +26,10 @@ BODY = described(
                 "top_features": 3,
             },
         },
+        "categories": {
+            "summary": "A row with categories and a missing value, and what other categories would change of it",
+            "value": {"instances": [{"age": 39, "workclass": "Private", "hours per week": None}], "flips": True},
+        },
         "plain": {
             "summary": "The prediction alone, without its sensitivity",
             "value": {"instances": [[17.99, 10.38, 122.8]], "sensitivity": False},

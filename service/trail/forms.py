@@ -6,7 +6,8 @@ from service.policy import Policy
 from service.runtime import Execution
 from service.served import ServedModel
 from service.trail.canonical import dumps
-from service.trail.record import Form, Kept
+from service.trail.inputs import Kept
+from service.trail.record import Form
 
 POLICIES = 256  # texts that are kept; callers may ask for any percentiles
 

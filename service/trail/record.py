@@ -2,10 +2,10 @@
 
 A record is one canonical JSON document (RFC 8785). All have `kind`, `schema`, `writer`, `position` and `time`;
 
-- `prediction`: one row of a request that was computed. `output` is what the graph computed of it, whether the caller
-  got it or not (`decision`, see `service.trail.entry`); gradients and Jacobians, which can be large, as the SHA-256 of
-  their float32 values (little-endian). `sensitivity` is null where the plan does not compute it; numbers that are not
-  finite are null;
+- `prediction`: one row of a request that was computed. `input` is what is kept of it (`service.trail.inputs`), `output`
+  what the graph computed of it, whether the caller got it or not (`decision`, see `service.trail.entry`); what can be
+  large (gradients, Jacobians, predictions with other categories) as the SHA-256 of its float32 values (little-endian).
+  `sensitivity` is null where the plan does not compute it; numbers that are not finite are null;
 - `failure`: a request that got an error: its status and the name of its problem, never its message, which may hold
   data;
 - events: `start` of a writer, with the last hash of every other chain that it saw; `audit` of a data set; `removal` of
@@ -15,9 +15,7 @@ Documents of predictions are put together from bytes, a batch at a time: to enco
 than its prediction.
 """
 
-import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from hashlib import sha256
 from typing import NamedTuple
@@ -26,16 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.manifest import Manifest
-from model.outputs import Task
+from model.outputs import FLIPS, Task
 from service import json
 from service.computed import Computed, Rows
+from service.features import Features
 from service.runtime import Execution
 from service.trail.canonical import dumps, rows_of_numbers
+from service.trail.inputs import Inputs, Kept
 from service.trail.tables import NO_LEVEL, Outcome, levels
 
 SCHEMA = 1
-DIGESTED = ("gradient", "jacobian")
-INPUT_TAG = b"chainzrule/input/v1\0"
+DIGESTED = (FLIPS, "gradient", "jacobian")
 SCALARS = {
     Task.CLASSIFICATION: "predicted class's logit",
     Task.ORDINAL: "expected level",
@@ -43,7 +42,6 @@ SCALARS = {
 }
 """Which scalar's gradient the sensitivity is of."""
 NORM = "l2"
-ZERO = np.float32(0)  # −0 + 0 is 0, which is how canonical JSON has it
 UNIT = "per training standard deviation"
 _PREDICTED = ("expected_level", "logits", "probabilities", "value")
 _FIGURES = {
@@ -55,17 +53,6 @@ _FIGURES = {
     "margin_gradient_norm": "margin_gradient_norm",
 }
 """Figures of a record, and the graph's outputs that they are."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What records keep of the input."""
-
-    how: str
-    """none, hmac or full."""
-    key: bytes
-    redacted: frozenset[str]
-    """Features whose values are not kept."""
 
 
 class Written(NamedTuple):
@@ -84,48 +71,13 @@ class Written(NamedTuple):
     """Whether the network did not overflow."""
 
 
-class Inputs:
-    """Writes the inputs of one model's rows."""
-
-    def __init__(self, kept: Kept, names: Sequence[str]) -> None:
-        """Take the names of the features, in their order."""
-        self._kept = kept
-        self._redacted = [place for place, name in enumerate(names) if name in kept.redacted]
-        self._mac = hmac.new(kept.key, INPUT_TAG, "sha256")
-
-    def digest(self, row: NDArray[np.float32]) -> str:
-        """The HMAC-SHA-256 of a row's float32 values, little-endian, −0 taken as 0; 64 hexadecimal digits."""
-        return self._digest((row + ZERO).astype("<f4", copy=False).tobytes())
-
-    def _digest(self, values: bytes) -> str:
-        mac = self._mac.copy()
-        mac.update(values)
-        return mac.hexdigest()
-
-    def texts(self, x: NDArray[np.float32]) -> list[bytes]:
-        """Of each row [batch, features] what is kept, as canonical JSON."""
-        if self._kept.how == "none":
-            return [b"null"] * len(x)
-        digests = [self._digest(row.tobytes()) for row in (x + ZERO).astype("<f4", copy=False)]
-        if self._kept.how == "hmac":
-            return [b'{"hmac":"%b"}' % digest.encode() for digest in digests]
-        values = x
-        if self._redacted:
-            values = x.copy()
-            values[:, self._redacted] = np.nan  # written as null
-        return [
-            b'{"hmac":"%b","values":[%b]}' % (digest.encode(), row)
-            for digest, row in zip(digests, rows_of_numbers(values), strict=True)
-        ]
-
-
 class Form:
     """The form of a model's records: everything that is the same in all of them, and how the rest is written."""
 
     def __init__(self, manifest: Manifest, digest: str, execution: Execution, kept: Kept) -> None:
         """Take what is the same in every record of one version of a model."""
         self._manifest = manifest
-        self.inputs = Inputs(kept, [feature.name for feature in manifest.features])
+        self.inputs = Inputs(kept, Features.of(manifest))
         self.digest = digest
         self.model = dumps(manifest.name)
         self.execution = dumps(

@@ -28,10 +28,10 @@ from service.trail.chain import Receipt
 from service.trail.checkpoint import timestamp
 from service.trail.database import Database
 from service.trail.entry import Entry, Event, Failure, Predictions
+from service.trail.inputs import Kept
 from service.trail.keys import Keys, load_or_make
 from service.trail.metrics import TrailMetrics
 from service.trail.reasons import brief
-from service.trail.record import Kept
 from service.trail.writer import Listener, Writer, Written
 
 GATHER_SECONDS = 0.002  # that a record waits for others, where requests are under way that may bring some

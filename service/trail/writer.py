@@ -32,8 +32,8 @@ from service.trail.chain import START, RecordId, link
 from service.trail.database import Database, Row, TakenError, UnfitError, reason, transaction
 from service.trail.entry import Columns, Entry, Event, Failure, Sums
 from service.trail.forms import CachedForms
+from service.trail.inputs import Kept
 from service.trail.keys import Keys
-from service.trail.record import Kept
 from service.trail.tables import Outcome
 from service.trail.upkeep import Upkeep
 from service.version import VERSION

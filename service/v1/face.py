@@ -24,7 +24,7 @@ from service.v1.predictions import describe
 from service.v1.schemas import PredictRequest
 
 FIELDS_AT_MOST = 16  # of a body; more are faults, which would be told one by one
-FEATURE_VALUES = 50  # a steepest feature weighs in an answer as much as so many values
+FEATURE_VALUES = 50  # a steepest feature, or a flip, weighs in an answer as much as so many values
 JSON_HEADERS = ((b"content-type", b"application/json"),)
 
 
@@ -34,6 +34,7 @@ class Wanted:
 
     sensitivity: bool
     top_features: int
+    flips: bool
 
 
 class V1Face:
@@ -54,7 +55,7 @@ class V1Face:
             MalformedBodyError: it is no JSON.
             InvalidInputError: it is not what the call or the model takes.
         """
-        x, document = _lists(body, len(model.feature_names))
+        x, document = (None, None) if model.features.categories else _lists(body, model.features.width)
         if document is None:
             if quick and len(body) >= SLOW_FROM:
                 return None
@@ -66,14 +67,21 @@ class V1Face:
         except ValidationError as error:
             raise invalid(error) from error
         if x is None:
-            x = rows_to_array(request.instances, model.manifest)
+            x = rows_to_array(request.instances, model.features)
         policy = model.policy.of_request(request.on_critical, request.elevated_percentile, request.critical_percentile)
-        plan = choose_plan(sensitivity=request.sensitivity, top_features=request.top_features)
+        plan = choose_plan(
+            sensitivity=request.sensitivity,
+            top_features=request.top_features,
+            flips=request.flips and bool(model.features.categories),
+        )
         values = model.of_plan(Plan.PREDICT if plan is Plan.PREDICT else Plan.SENSITIVITY).values
-        values += FEATURE_VALUES * min(request.top_features, len(model.feature_names))
+        values += FEATURE_VALUES * min(request.top_features, model.features.width)
+        if request.flips:
+            values += FEATURE_VALUES * sum(len(flips.categories) for flips in model.flips)
         if policy is not None:
             plan = policy.plan(plan)
-        return Asked(x, plan, values, Wanted(request.sensitivity, request.top_features), request.timeout, policy)
+        wanted = Wanted(request.sensitivity, request.top_features, request.flips)
+        return Asked(x, plan, values, wanted, request.timeout, policy)
 
     def encode(
         self, model: ServedModel, asked: Asked[Wanted], rows: Rows, decision: Decision | None, request_id: str
@@ -81,7 +89,14 @@ class V1Face:
         """Write an answer; a row that overflowed has an error in place of its prediction."""
         wanted = asked.details
         withheld = () if decision is None else decision.withheld()
-        predictions = describe(model, rows, wanted.top_features, sensitivity=wanted.sensitivity, withheld=withheld)
+        predictions = describe(
+            model,
+            rows,
+            wanted.top_features,
+            sensitivity=wanted.sensitivity,
+            flips=wanted.flips,
+            withheld=withheld,
+        )
         for row in rows.overflowed():
             error = NonFiniteOutputError(
                 f"/instances/{row}: the model computed NaN or infinity; the input lies where the network overflows"
@@ -105,8 +120,10 @@ class V1Face:
         return Answer(body, answer.headers, len(body))
 
 
-def choose_plan(*, sensitivity: bool, top_features: int) -> Plan:
+def choose_plan(*, sensitivity: bool, top_features: int, flips: bool = False) -> Plan:
     """The cheapest plan that a request can be answered from."""
+    if flips:
+        return Plan.JACOBIAN
     if top_features:
         return Plan.GRADIENT
     return Plan.SENSITIVITY if sensitivity else Plan.PREDICT

@@ -1,6 +1,7 @@
 """From what was computed to the answers of `/v1`. Pure: arrays in, JSON-ready objects out."""
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,17 @@ from model.outputs import Task
 from service.computed import Rows
 from service.sensitivity import VERDICTS, Judgement, steepest
 from service.served import ServedModel
+from service.v1.flips import told_flips
 
 
 def describe(
-    model: ServedModel, rows: Rows, top_features: int = 0, *, sensitivity: bool = True, withheld: Sequence[int] = ()
+    model: ServedModel,
+    rows: Rows,
+    top_features: int = 0,
+    *,
+    sensitivity: bool = True,
+    flips: bool = False,
+    withheld: Sequence[int] = (),
 ) -> list[dict[str, Any]]:
     """Describe every row of a request, as `schemas.Prediction` says.
 
@@ -23,7 +31,8 @@ def describe(
         rows: what it computed.
         top_features: how many of the steepest features to name; needs the `gradient` plan.
         sensitivity: whether to describe it; needs the `sensitivity` plan.
-        withheld: rows whose prediction is not told.
+        flips: whether to tell what other categories would change; needs the `jacobian` plan, where there are any.
+        withheld: rows whose prediction is not told, nor what would change of it.
     """
     predictions = _predictions(model.manifest, rows)
     for row in withheld:
@@ -32,8 +41,15 @@ def describe(
         for prediction, described in zip(predictions, _sensitivities(model, rows), strict=True):
             prediction["sensitivity"] = described
     if top_features:
-        for prediction, gradient in zip(predictions, rows.output("gradient"), strict=True):
-            prediction["sensitivity"]["top_features"] = _top_features(model.manifest, gradient, top_features)
+        plain = model.features.plain
+        movable = repeat(None) if plain else rows.gather(lambda computed: model.features.movable(computed.x))
+        for prediction, gradient, may in zip(predictions, rows.output("gradient"), movable, strict=False):
+            prediction["sensitivity"]["top_features"] = _top_features(model.manifest, gradient, top_features, may)
+    if flips:
+        hidden = set(withheld)
+        for row, told in enumerate(told_flips(model, rows)):
+            if row not in hidden:
+                predictions[row]["sensitivity"]["flips"] = told
     return predictions
 
 
@@ -56,7 +72,7 @@ def _predictions(manifest: Manifest, rows: Rows) -> list[dict[str, Any]]:
 
 
 def _sensitivities(model: ServedModel, rows: Rows) -> list[dict[str, Any]]:
-    names = model.feature_names
+    names = model.features.names
     columns: dict[str, Any] = {
         "gradient_norm": rows.output("gradient_norm"),
         "percentile": rows.judged(_percentile).tolist(),
@@ -91,12 +107,14 @@ def _first_order_distance(judgement: Judgement) -> NDArray[np.float32]:
     return judgement.first_order_distance
 
 
-def _top_features(manifest: Manifest, gradient: NDArray[np.float32], count: int) -> list[dict[str, Any]]:
+def _top_features(
+    manifest: Manifest, gradient: NDArray[np.float32], count: int, movable: NDArray[np.bool_] | None
+) -> list[dict[str, Any]]:
     return [
         {
             "feature": manifest.features[k].name,
             "gradient": gradient[k],
             "gradient_raw": float(gradient[k]) / manifest.features[k].scale,
         }
-        for k in steepest(gradient, count)
+        for k in steepest(gradient, count, movable)
     ]

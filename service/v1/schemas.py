@@ -18,12 +18,20 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     instances: list[Any] = Field(
-        description="Rows: each a list of numbers in the order of the model's features, or an object by feature name.",
+        description="Rows: each a list of values in the order of the model's features, or an object by feature name "
+        "with all of them. A numeric feature takes a number, a categorical one the text of its category (a number or "
+        "a truth value stands for its text in JSON), and one that may be missing takes null too; the model's manifest "
+        "says which is which.",
         examples=[[[17.99, 10.38, 122.8], {"mean radius": 17.99, "mean texture": 10.38, "mean perimeter": 122.8}]],
     )
     sensitivity: bool = Field(True, description="False: the prediction alone, at its own cost.")
     top_features: Annotated[int, Field(ge=0)] = Field(
-        0, description="How many of the features with the steepest gradient to name for each row."
+        0, description="How many of the numeric features with the steepest gradient to name for each row."
+    )
+    flips: bool = Field(
+        False,
+        description="Whether to tell, for each categorical feature, how the prediction would change with each other "
+        "category in its place.",
     )
 
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -48,6 +56,8 @@ class PredictRequest(BaseModel):
     def _consistent(self) -> Self:
         if self.top_features and not self.sensitivity:
             raise ValueError("top_features: expected 0 where sensitivity is false")
+        if self.flips and not self.sensitivity:
+            raise ValueError("flips: expected false where sensitivity is false")
         return self
 
 
@@ -57,6 +67,30 @@ class FeatureGradient(BaseModel):
     feature: str
     gradient: float = Field(description="Change of the explained scalar per training standard deviation.")
     gradient_raw: float = Field(description="The same per unit of the feature as it was sent.")
+
+
+class Flip(BaseModel):
+    """The prediction with another category in the place of a row's own."""
+
+    category: str | None = Field(
+        description="The other category; (other) for all that are taken together, null for a missing value."
+    )
+    change: float = Field(
+        description="How much more the probability of the class that is predicted now, the expected level or the value "
+        "would be."
+    )
+    label: str | None = Field(None, description="Classification: the class that would be predicted, if another.")
+
+
+class FeatureFlips(BaseModel):
+    """How the prediction hangs on one categorical feature. A category cannot be moved by a little: it has no gradient.
+
+    Every other feature stays as it is: combinations that never occur are not told from those that do.
+    """
+
+    feature: str
+    category: str | None = Field(description="The row's own; (other) for all that are taken together, null if missing.")
+    flips: list[Flip] = Field(description="Each other category that the feature takes.")
 
 
 class Sensitivity(BaseModel):
@@ -89,7 +123,14 @@ class Sensitivity(BaseModel):
         description="Classification: margin / ‖∇ margin‖₂, an ESTIMATE of the distance to the decision boundary in "
         "training standard deviations. It is not a bound; the boundary may be nearer. Null where the gradient is zero.",
     )
-    top_features: list[FeatureGradient] | None = Field(None, description="The steepest features, if asked for.")
+    top_features: list[FeatureGradient] | None = Field(
+        None,
+        description="The steepest features, if asked for: of those that are numbers, and there. No other has a "
+        "derivative.",
+    )
+    flips: list[FeatureFlips] | None = Field(
+        None, description="Each categorical feature, if asked for; absent where the prediction is withheld."
+    )
 
 
 class Prediction(BaseModel):

@@ -18,6 +18,7 @@ from model.outputs import Task
 from tests.builders import (
     REPORT,
     REPORT_FILE,
+    as_schema_1,
     export_network,
     make_bundle,
     make_manifest,
@@ -107,6 +108,43 @@ def test_versions_increase(tmp_path: Path) -> None:
     (tmp_path / "demo" / "10").mkdir()
     assert "11" == bundle.write(tmp_path, "demo", describe_as(manifest), FILES).name
     assert [1, 3, 10, 11] == bundle.versions(tmp_path, "demo")
+
+
+def test_a_file_can_be_composed_from_the_manifest(tmp_path: Path) -> None:
+    """A report that shows the version is made once that is known, and the manifest has its digest."""
+    network = make_network()
+    make_bundle(tmp_path)
+    model, seen = export_network(network), []
+
+    def compose(manifest: Manifest) -> dict[str, bytes]:
+        seen.append(manifest)
+        return {REPORT_FILE: f"version {manifest.version}".encode()}
+
+    files = {bundle.MODEL_FILE: model.SerializeToString()}
+    path = bundle.write(tmp_path, "demo", describe_as(make_manifest(network)), files, compose)
+    assert b"version 2" == (path / REPORT_FILE).read_bytes()
+    assert {bundle.MODEL_FILE, REPORT_FILE} == set(bundle.read(path).manifest.files)
+    assert [{bundle.MODEL_FILE}] == [set(manifest.files) for manifest in seen]
+
+
+@pytest.mark.parametrize("file", [bundle.MODEL_FILE, bundle.MANIFEST_FILE])
+def test_a_composed_file_cannot_take_the_place_of_another(tmp_path: Path, file: str) -> None:
+    """What is composed stands beside the given files and the manifest; nothing is written else."""
+    describe = describe_as(make_manifest(make_network()))
+    with pytest.raises(BundleError, match="expected further files"):
+        bundle.write(tmp_path, "demo", describe, FILES, lambda manifest: {file: b""})
+    assert [] == list((tmp_path / "demo").iterdir())
+
+
+def test_a_composer_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A report that cannot be drawn costs the bundle, and leaves no part of one."""
+
+    def compose(manifest: Manifest) -> dict[str, bytes]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        bundle.write(tmp_path, "demo", describe_as(make_manifest(make_network())), FILES, compose)
+    assert [] == list((tmp_path / "demo").iterdir())
 
 
 def test_other_folders_are_no_versions(tmp_path: Path) -> None:
@@ -248,9 +286,9 @@ def test_a_missing_version_is_refused(tmp_path: Path) -> None:
     assert_refused(tmp_path / "demo" / "1", str(tmp_path / "demo" / "1" / bundle.MANIFEST_FILE))
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, True, [1]])
+@pytest.mark.parametrize("version", [3, 0, "1", "2", None, True, [1]])
 def test_an_unknown_schema_is_refused(tmp_path: Path, version: object) -> None:
-    """Only the schema that this code knows is read: 1, and neither "1" nor true."""
+    """Only the schemas that this code knows are read: 1 and 2, and neither "1" nor true."""
     path = make_bundle(tmp_path)
     edit_manifest(path, lambda document: document.update(schema_version=version))
     assert_refused(path, str(path / bundle.MANIFEST_FILE), "schema_version")
@@ -260,7 +298,24 @@ def test_a_manifest_without_a_schema_is_refused(tmp_path: Path) -> None:
     """A missing schema version is not taken for the current one."""
     path = make_bundle(tmp_path)
     edit_manifest(path, lambda document: document.pop("schema_version"))
-    assert_refused(path, str(path / bundle.MANIFEST_FILE), "expected schema_version 1, got None")
+    assert_refused(path, str(path / bundle.MANIFEST_FILE), "expected schema_version 1 or 2, got None")
+
+
+def test_a_bundle_of_the_first_schema_is_read(tmp_path: Path) -> None:
+    """Its numbers are the same; the network that it was compared with is one comparison."""
+    path = make_bundle(tmp_path)
+    written = bundle.read(path).manifest
+    (path / bundle.MANIFEST_FILE).write_text(json.dumps(as_schema_1(written)))
+    read = bundle.read(path).manifest
+    assert written.model_copy(update={"comparisons": read.comparisons}) == read
+    (comparison,) = read.comparisons
+    assert "ReLU network" == comparison.name
+    evaluation = written.evaluation
+    assert (evaluation.metrics, evaluation.gradient_norm, evaluation.parameters) == (
+        comparison.metrics,
+        comparison.gradient_norm,
+        comparison.parameters,
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def make(layout: str, task: Task = Task.CLASSIFICATION, hidden: tuple[int, ...] 
             parameter.add_(0.05 * torch.randn_like(parameter))
         network.encoding.imputed.normal_()
         network.polynomial_layers()[0].weight[:, len(network.encoding.numeric) :].normal_(std=0.4)
-    return network
+    return network.eval()
 
 
 def rows(layout: str, count: int, seed: int = 0) -> NDArray[np.float32]:

@@ -88,6 +88,34 @@ def test_ordinal_loss_passes_gradcheck(levels: int) -> None:
     assert torch.autograd.gradcheck(lambda inputs, *_: head.loss(inputs, target), (scores, *parameters))
 
 
+def weighted_mean(losses: list[float], weight: Tensor, target: Tensor) -> float:
+    """Σ w l / Σ w, row by row."""
+    weights = [weight[k].item() for k in target]
+    return sum(w * loss for w, loss in zip(weights, losses, strict=True)) / sum(weights)
+
+
+@pytest.mark.parametrize(("task", "targets"), [(Task.CLASSIFICATION, 4), (Task.ORDINAL, 5), (Task.ORDINAL, 2)])
+def test_weighted_loss_is_the_weighted_mean_of_the_rows(task: Task, targets: int) -> None:
+    """With weights the loss is Σ w l / Σ w over the rows, w the weight of a row's class; its gradient passes gradcheck.
+
+    Equal weights, of whatever size, give the loss without weights.
+    """
+    head = make_head(task, targets).double()
+    scores, target = make_scores(40, head.scores, seed=8), every_level(targets, 40)
+    weight = torch.rand(targets, generator=torch.Generator().manual_seed(9), dtype=torch.float64) + 0.1
+    losses = [head.loss(scores[k : k + 1], target[k : k + 1]).item() for k in range(40)]
+    assert weighted_mean(losses, weight, target) == pytest.approx(head.loss(scores, target, weight).item(), rel=1e-12)
+    equal = torch.full((targets,), 7.0, dtype=torch.float64)
+    assert head.loss(scores, target).item() == pytest.approx(head.loss(scores, target, equal).item(), rel=1e-12)
+    assert torch.autograd.gradcheck(lambda inputs: head.loss(inputs, target, weight), scores.requires_grad_())
+
+
+def test_a_value_takes_no_class_weights() -> None:
+    """A regression head refuses them rather than leave them out."""
+    with pytest.raises(ArchitectureError, match="weight: expected none for a value, which has no classes"):
+        RegressionHead().loss(torch.zeros(3, 1), torch.zeros(3), torch.ones(2))
+
+
 @pytest.mark.parametrize("score", [-1e4, 1e4])
 @pytest.mark.parametrize("levels", LEVELS)
 def test_ordinal_loss_is_exact_at_extreme_scores(levels: int, score: float) -> None:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from model.manifest import QUANTILE_LEVELS, SCHEMA_VERSION, Manifest
 from model.outputs import Task, graph_outputs
-from tests.builders import make_manifest, make_network
+from tests.builders import make_manifest, make_mixed_network, make_network
 
 Document = dict[str, Any]
 Change = Callable[[Document], object]
@@ -52,6 +52,16 @@ def test_a_manifest_survives_json(task: Task) -> None:
     manifest = make_manifest(make_network(task))
     assert manifest == Manifest.model_validate_json(manifest.model_dump_json(indent=2))
     assert SCHEMA_VERSION == json.loads(manifest.model_dump_json())["schema_version"]
+
+
+@pytest.mark.parametrize("task", Task)
+def test_categories_and_missing_values_survive_json(task: Task) -> None:
+    """Texts, what is missing, what was learned for it; and the columns of each feature follow from them."""
+    manifest = make_manifest(make_mixed_network(task))
+    assert manifest == Manifest.model_validate_json(manifest.model_dump_json(indent=2))
+    assert [0, 3, 0, 0, 4] == [feature.columns for feature in manifest.features]
+    assert ("3", "true", 'Rot, "tief"') == manifest.features[1].flips
+    assert ("3", "true", "(other)", None) == manifest.features[4].flips
 
 
 @pytest.mark.parametrize("task", Task)
@@ -107,7 +117,7 @@ def test_quantiles_that_are_no_distribution_are_refused(quantiles: dict[str, flo
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        (put("schema_version", value=2), "schema_version"),
+        (put("schema_version", value=3), "schema_version"),
         (put("name", value="../outside"), "name"),
         (put("name", value=".hidden"), "name"),
         (put("name", value=""), "name"),
@@ -117,7 +127,11 @@ def test_quantiles_that_are_no_distribution_are_refused(quantiles: dict[str, flo
         (put("features", value=[]), "features"),
         (put("features", 0, "name", value="x1"), "features: expected names that differ"),
         (put("features", 0, "name", value=""), "features.0.name"),
-        (put("features", 0, "type", value="categorical"), "features.0.type"),
+        (put("features", 0, "type", value="ordinal"), "features.0.type"),
+        (put("features", 0, "type", value="categorical"), "x0: expected categories that differ"),
+        (put("features", 0, "categories", value=["a"]), "x0: expected no categories of a numeric feature"),
+        (put("features", 0, "missing", value=True), "x0: expected 'imputed' where a number may be missing"),
+        (put("features", 0, "imputed", value=1.0), "x0: expected 'imputed' where a number may be missing"),
         (put("features", 0, "mean", value=math.nan), "features.0.mean"),
         (put("features", 0, "maximum", value=math.inf), "features.0.maximum"),
         (put("features", 0, "scale", value=0.0), "features.0.scale"),

@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from model.outputs import Task
 from service.trail.database import Database
-from tests.builders import make_bundle
+from tests.builders import make_bundle, write_bundle
+from tests.service import mixed
 from tests.service.support import AMOUNT, CLASSES, LEVELS, WILD, Truth, serve
 
 
@@ -41,6 +42,22 @@ def truths(repository: Path) -> dict[str, Truth]:
     return {
         path.name: Truth(max(path.iterdir(), key=lambda version: int(version.name))) for path in repository.iterdir()
     }
+
+
+@pytest.fixture(scope="session")
+def mixed_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of each task with categories and missing values (`tests.service.mixed`); tests leave it as it is."""
+    folder = tmp_path_factory.mktemp("mixed")
+    for task in Task:
+        write_bundle(folder, mixed.MODELS[task], mixed.network(task))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mixed_client(mixed_repository: Path) -> Iterator[TestClient]:
+    """A client of an app that serves `mixed_repository`."""
+    with serve(mixed_repository) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

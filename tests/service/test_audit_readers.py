@@ -25,6 +25,7 @@ from service.audit.readers import parquet as parquet_reader
 from service.audit.readers.batch import Batch, chunked
 from service.audit.readers.data import Data, open_reader
 from service.errors import InvalidInputError, MalformedBodyError, TooLargeError
+from service.features import Features
 from service.v1.instances import rows_to_array
 from tests.builders import Values, make_manifest, make_network
 from tests.service.datasets import FORMATS, LABEL, columns, encoded, plain_manifest, write
@@ -70,7 +71,7 @@ def table(**changed: Any) -> bytes:
 def test_a_format_gives_the_rows_of_a_prediction_request(tmp_path: Path, format_: str) -> None:
     """Bit by bit what the prediction path makes of the same numbers, odd ones included."""
     x = odd_rows(700)
-    expected = rows_to_array(x.tolist(), plain_manifest())
+    expected = rows_to_array(x.tolist(), Features.of(plain_manifest()))
     batch = read(write(tmp_path, format_, encoded(format_, x)))
     assert expected.tobytes() == batch.x.tobytes()
     assert (np.dtype(np.float32), True) == (batch.x.dtype, batch.x.flags.c_contiguous)
@@ -118,7 +119,7 @@ def test_rows_may_be_objects(tmp_path: Path, format_: str) -> None:
     x = odd_rows(300)
     content = encoded(format_, x, ["class 2"] * 300, objects=True)
     batch = read(write(tmp_path, format_, content), label=LABEL)
-    assert rows_to_array(x.tolist(), plain_manifest()).tobytes() == batch.x.tobytes()
+    assert rows_to_array(x.tolist(), Features.of(plain_manifest())).tobytes() == batch.x.tobytes()
     assert batch.labels is not None
     assert [2.0] * 300 == batch.labels.tolist()
 
@@ -144,7 +145,7 @@ def test_columns_may_be_in_any_order_and_further_ones_are_named(tmp_path: Path) 
     for format_, content in contents.items():
         reader = open_reader(write(tmp_path, format_, content), plain_manifest(), None)
         (batch,) = chunked(reader, 1000)
-        assert rows_to_array(x.tolist(), plain_manifest()).tobytes() == batch.x.tobytes()
+        assert rows_to_array(x.tolist(), Features.of(plain_manifest())).tobytes() == batch.x.tobytes()
         assert {"note", "when"} == set(reader.ignored)
     message = refused(tmp_path, "json", json.dumps({"instances": lines}).encode())
     assert "'note'" in message
@@ -163,7 +164,7 @@ def test_a_feature_name_may_be_odd(tmp_path: Path) -> None:
     parquet.write_table(pa.table(dict(zip(names, x.T, strict=True))), sink)
     for format_, content in (("csv", text.getvalue().encode()), ("parquet", bytes(sink.getvalue()))):
         batch = read(write(tmp_path, format_, content), manifest)
-        assert rows_to_array(x.tolist(), manifest).tobytes() == batch.x.tobytes()
+        assert rows_to_array(x.tolist(), Features.of(manifest)).tobytes() == batch.x.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_json_may_be_cut_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rows = [dict(zip(names, row, strict=True)) for row in odd_rows(9).tolist()]
     content = json.dumps({"instances": [*rows, [1.5] * 5], "labels": ["class 3"] * 10}).encode()
     batch = read(write(tmp_path, "json", content), manifest)
-    assert rows_to_array([*rows, [1.5] * 5], manifest).tobytes() == batch.x.tobytes()
+    assert rows_to_array([*rows, [1.5] * 5], Features.of(manifest)).tobytes() == batch.x.tobytes()
     assert batch.labels is not None
     assert [3.0] * 10 == batch.labels.tolist()
 
@@ -314,7 +315,8 @@ def test_lines_may_be_cut_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ndjson, "BLOCK", block)
     x = odd_rows(7)
     content = encoded("ndjson", x).replace(b"\n", b"\r\n").rstrip()
-    assert rows_to_array(x.tolist(), plain_manifest()).tobytes() == read(write(tmp_path, "ndjson", content)).x.tobytes()
+    expected = rows_to_array(x.tolist(), Features.of(plain_manifest()))
+    assert expected.tobytes() == read(write(tmp_path, "ndjson", content)).x.tobytes()
 
 
 # CSV
@@ -379,7 +381,7 @@ def test_both_ways_to_read_a_table_agree(tmp_path: Path, monkeypatch: pytest.Mon
     fast = read(data, label=LABEL)
     monkeypatch.setattr(csv_reader.CsvReader, "_fast", lambda *_: None)
     slow = read(data, label=LABEL)
-    assert fast.x.tobytes() == slow.x.tobytes() == rows_to_array(x.tolist(), plain_manifest()).tobytes()
+    assert fast.x.tobytes() == slow.x.tobytes() == rows_to_array(x.tolist(), Features.of(plain_manifest())).tobytes()
     assert fast.labels is not None
     assert slow.labels is not None
     assert fast.labels.tolist() == slow.labels.tolist()
@@ -411,7 +413,7 @@ def test_features_may_stand_in_one_column_of_lists(tmp_path: Path, kind: str) ->
     )
     reader = open_reader(write(tmp_path, "parquet", bytes(sink.getvalue())), plain_manifest(), LABEL)
     (batch,) = chunked(reader, 100)
-    assert rows_to_array(x.tolist(), plain_manifest()).tobytes() == batch.x.tobytes()
+    assert rows_to_array(x.tolist(), Features.of(plain_manifest())).tobytes() == batch.x.tobytes()
     assert batch.labels is not None
     assert ([2.0] * 40, ["id"], 40) == (batch.labels.tolist(), reader.ignored, reader.total)
 
@@ -485,7 +487,7 @@ def test_wide_row_groups_go_by_a_scratch_file(tmp_path: Path, monkeypatch: pytes
     batches = list(chunked(reader, 1000))
     assert 2 * 2 < len(batches), "a batch without rows for each portion of the columns"
     (batch,) = (batch for batch in batches if len(batch.x))
-    assert rows_to_array(x.tolist(), plain_manifest()).tobytes() == batch.x.tobytes()
+    assert rows_to_array(x.tolist(), Features.of(plain_manifest())).tobytes() == batch.x.tobytes()
     assert batch.labels is not None
     assert [k % 4 for k in range(333)] == batch.labels.tolist()
     assert [] == list(scratch.iterdir())

@@ -18,12 +18,13 @@ from service.audit.replay import recorded
 from service.audit.replay.compare import Finding, Replayed, Result
 from service.audit.replay.inputs import KnownInputs
 from service.audit.replay.replay import Replay, Tally
+from service.features import Features
 from service.runtime import Execution, Runtime
 from service.sensitivity import Judge
 from service.served import ServedModel
 from service.trail.database import Database
+from service.trail.inputs import Kept
 from service.trail.queries import Filter
-from service.trail.record import Kept
 from tests.service.audit_command import run
 from tests.service.support import AMOUNT, CLASSES, LEVELS, WILD, Truth, predict, serve
 
@@ -157,7 +158,8 @@ def test_outputs_come_back_from_a_record(repository: Path, trail: Path) -> None:
     for model, version in MODELS.items():
         truth = Truth(repository / model / str(version))
         records = [record["document"] for record in predictions(trail, model, "gradient")]
-        x = np.stack([value for document in records if (value := recorded.values(document)) is not None])
+        features = Features.of(truth.manifest)
+        x = np.stack([value for document in records if (value := recorded.values(document, features)) is not None])
         assert np.array_equal(truth.rows(3, seed=SEED + 2), x)
         expected = truth.run(x)
         known = recorded.outputs(records)

@@ -9,10 +9,10 @@ import torch
 from onnx import TensorProto, helper
 
 from model.network import CRNetwork
-from model.outputs import Task
+from model.outputs import FLIPS, Task
 from service.audit.replay.rounding import Bounded, Rounding
 from service.errors import InvalidInputError
-from tests.builders import Values, export_network, make_network, make_rows, run_graph
+from tests.builders import Values, export_network, make_mixed_network, make_network, make_rows, run_graph
 from tests.model.oracles import reported_scores, standardise
 
 SIZES = {"small": (5, (8, 6)), "square": (70, (64, 16)), "wide": (300, (32, 16))}
@@ -42,6 +42,23 @@ def test_what_onnx_runtime_computes_lies_within(task: Task, bound: float | None,
         for k, single in enumerate(alone):
             one = Bounded(bounded[name].exact[k], bounded[name].bound[k])
             assert (one.excess(single[name][0].astype(np.float64)) <= 1).all(), name
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_categories_and_missing_values_lie_within(task: Task) -> None:
+    """Every output, the predictions with other categories included; what was decided by a category is exact."""
+    network = make_mixed_network(task, hidden=(16, 8), seed=4)
+    rows = make_rows(network, 40, seed=5, spread=1.5)
+    assert np.isnan(rows).any()
+    bounded = bounds_of(network, rows)
+    computed = run_graph(export_network(network), rows)
+    assert FLIPS in computed
+    for name, values in computed.items():
+        assert (bounded[name].excess(values.astype(np.float64)) <= 1).all(), name
+        assert np.isfinite(bounded[name].bound).all(), name
+        assert (bounded[name].bound <= 1e-4 * (1 + np.abs(values))).all() or name == "hidden_out_of_range", name
+        moved = values + np.float32(0.01)
+        assert (bounded[name].excess(moved.astype(np.float64)) > 1).all() or name == "hidden_out_of_range", name
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -256,7 +256,7 @@ def test_tensors_are_decoded_as_the_general_way_does(text: str) -> None:
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(text=st.one_of(PLAIN_INFER, INFER))
-def test_tensors_have_the_rows_that_the_general_way_gives(text: str) -> None:
+def test_tensors_have_the_rows_that_the_general_way_gives(served: ServedModel, text: str) -> None:
     """What a request means to the model, or why it is refused, does not depend on how it was decoded."""
     body = text.encode()
 
@@ -265,7 +265,7 @@ def test_tensors_have_the_rows_that_the_general_way_gives(text: str) -> None:
             request = InferenceRequest.model_validate(document)
         except ValidationError as error:
             raise invalid(error) from error
-        return tensors.input_rows(request, None, FEATURES).tobytes()
+        return tensors.input_rows(request, None, served.features).tobytes()
 
     assert outcome(lambda: rows(json.loads(body))) == outcome(lambda: rows(decoded(body)))
 
@@ -281,7 +281,7 @@ def test_instances_have_the_rows_that_the_general_way_gives(served: ServedModel,
             request = PredictRequest.model_validate(json.loads(body))
         except ValidationError as error:
             raise invalid(error) from error
-        rows = rows_to_array(request.instances, served.manifest)
+        rows = rows_to_array(request.instances, served.features)
         return rows.tobytes(), request.sensitivity, request.top_features
 
     def fast() -> tuple[bytes, int]:
@@ -306,7 +306,7 @@ def test_numbers_are_those_that_python_reads(served: ServedModel, texts: list[st
     v2 = f'{{"inputs": [{{"name": "input", "shape": [1, 5], "datatype": "FP64", "data": [{", ".join(texts)}]}}]}}'
     calls: list[Callable[[], Any]] = [
         lambda: read(served, v1).x,
-        lambda: tensors.input_rows(InferenceRequest.model_validate(decoded(v2.encode())), None, FEATURES),
+        lambda: tensors.input_rows(InferenceRequest.model_validate(decoded(v2.encode())), None, served.features),
     ]
     for call in calls:
         if taken:

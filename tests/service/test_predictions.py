@@ -473,12 +473,18 @@ def test_without_sensitivity_its_overflow_does_not_count(client: TestClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "top_features", "expected"),
-    [(False, 0, Plan.PREDICT), (True, 0, Plan.SENSITIVITY), (True, 1, Plan.GRADIENT)],
+    ("sensitivity", "top_features", "flips", "expected"),
+    [
+        (False, 0, False, Plan.PREDICT),
+        (True, 0, False, Plan.SENSITIVITY),
+        (True, 1, False, Plan.GRADIENT),
+        (True, 0, True, Plan.JACOBIAN),
+        (True, 1, True, Plan.JACOBIAN),
+    ],
 )
-def test_choose_plan_takes_the_cheapest(*, sensitivity: bool, top_features: int, expected: Plan) -> None:
-    """Sensitivity needs its plan, the names of steep features need the gradient's."""
-    assert expected == choose_plan(sensitivity=sensitivity, top_features=top_features)
+def test_choose_plan_takes_the_cheapest(*, sensitivity: bool, top_features: int, flips: bool, expected: Plan) -> None:
+    """Sensitivity needs its plan, the names of steep features need the gradient's, other categories the Jacobian's."""
+    assert expected == choose_plan(sensitivity=sensitivity, top_features=top_features, flips=flips)
 
 
 @pytest.mark.parametrize("task", Task)

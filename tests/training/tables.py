@@ -1,11 +1,21 @@
 """Small tables for the training tests, each from a visible seed."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from model.outputs import Task
 from training.config import FitConfig
+from training.data.reader import read_table
 from training.data.table import Column, Table
+from training.errors import DataError
+
+ROWS = 120
+ENDINGS = (".csv", ".csv.gz", ".parquet")
+each_format = pytest.mark.parametrize("ending", ENDINGS)
 
 
 def make_table(
@@ -62,3 +72,35 @@ def make_config(**settings: object) -> FitConfig:
     """Settings of a short run of a small network, compared with nothing; any of them may be set otherwise."""
     short = {"dataset": "made_up", "hidden": (8,), "epochs": 2, "batch_size": 32, "compare": (), "report": False}
     return FitConfig.model_validate(short | settings)
+
+
+def write(frame: pd.DataFrame, path: Path) -> Path:
+    """Write a frame in the format of the path's ending."""
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, index=False)
+    return path
+
+
+def with_cell(column: str, row: int, value: Any) -> pd.DataFrame:
+    """The usual frame with another value in one cell."""
+    frame = make_frame(ROWS)
+    frame[column] = frame[column].astype(object)
+    frame.loc[row, column] = value
+    return frame
+
+
+def read(path: Path, target: str | None = "outcome", **settings: Any) -> Table:
+    """The table that reading the file with these settings gives."""
+    return read_table(path, make_config(dataset=str(path), target=target, **settings))
+
+
+def refused(path: Path, target: str | None = "outcome", **settings: Any) -> str:
+    """The message of the DataError that reading the table gives, less the path that it must begin with."""
+    with pytest.raises(DataError) as caught:
+        read(path, target, **settings)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert 1 == len(message.splitlines())
+    return message.removeprefix(f"{path}: ")

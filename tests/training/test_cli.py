@@ -1,7 +1,9 @@
 """`chainzrule-train`, in process and as the command that is installed: what it prints, refuses and leaves behind."""
 
+import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +15,11 @@ import pytest
 
 from model import bundle
 from model.bundle import MANIFEST_FILE, MODEL_FILE
+from model.manifest import Comparison, Evaluation
 from tests.training.tables import make_frame
 from training.cli import main
+from training.commands.parser import parse
+from training.commands.settings import COMMANDS, HEADINGS
 from training.config import FitConfig
 
 COMMAND = Path(sys.executable).with_name("chainzrule-train")
@@ -73,7 +78,7 @@ def test_installed_command_trains_on_digits(repository: Path) -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
     assert (0, "") == (run.returncode, run.stderr)
     assert "digits: 1,797 rows, 64 features, classification of 'digit' into 10 classes" in run.stdout
-    for network in ("ChainzRule", "ReLU"):
+    for network in ("ChainzRule", "ReLU network", "GELU network"):
         assert f"{network} epoch 1/3  loss" in run.stdout
         assert f"{network} epoch 3/3  loss" in run.stdout
     for label in (
@@ -89,10 +94,10 @@ def test_installed_command_trains_on_digits(repository: Path) -> None:
     assert f"Bundle written to {path}" in unwrapped(run.stdout)
     manifest = bundle.read(path).manifest
     assert ((16, 8), 3, 0) == (manifest.architecture.hidden, manifest.provenance.epochs, manifest.provenance.seed)
-    for evaluation in (manifest.evaluation, *manifest.comparisons):
-        assert evaluation is not None
+    measured: list[Evaluation | Comparison] = [manifest.evaluation, *manifest.comparisons]
+    for evaluation in measured:
         assert f"{evaluation.metrics['accuracy']:.4f}" in run.stdout
-        assert f"{evaluation.parameters:,}" in run.stdout
+        assert evaluation.parameters is None or f"{evaluation.parameters:,}" in run.stdout
 
 
 def unwrapped(output: str) -> str:
@@ -141,7 +146,7 @@ def test_task_may_be_given(tmp_path: Path, repository: Path, capsys: pytest.Capt
     output = capsys.readouterr().out
     assert f"{task} of 'outcome'" in output
     assert "mean absolute error" in output
-    assert "ReLU, same widths" in output
+    assert "ReLU network" in output
 
 
 def test_flags_reach_the_manifest(repository: Path) -> None:
@@ -290,13 +295,21 @@ def test_wrong_command_line_is_refused(
     assert named in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("flag", [("--target", "digit"), ("--drop", "pixel_0_0"), ("--task", "regression")])
+@pytest.mark.parametrize(
+    ("flag", "value", "got"),
+    [
+        ("--target", "digit", "'digit'"),
+        ("--drop", "pixel_0_0", "('pixel_0_0',)"),
+        ("--task", "regression", "'regression'"),
+        ("--units", "pixel_0_0=grey", "{'pixel_0_0': 'grey'}"),
+    ],
+)
 def test_flags_of_a_table_are_refused_beside_a_named_data_set(
-    repository: Path, capsys: pytest.CaptureFixture[str], flag: tuple[str, str]
+    repository: Path, capsys: pytest.CaptureFixture[str], flag: str, value: str, got: str
 ) -> None:
     """A flag that would be without effect is refused."""
-    message = refusal(capsys, "fit", "digits", *flag, "--repository", repository)
-    assert "digits: its target is known; --target, --drop and --task are for tables" == message
+    message = refusal(capsys, "fit", "digits", flag, value, "--repository", repository)
+    assert f"digits: its columns and its target are known; {flag} is for tables, got {got}" == message
 
 
 def test_images_without_their_files_are_refused(
@@ -312,7 +325,11 @@ def test_images_without_their_files_are_refused(
     [
         (make_frame(), (), "expected --target, one of the columns ['width', 'height', 'outcome']"),
         (make_frame(), ("--target", "income"), "expected a column 'income'"),
-        (make_frame().assign(height="tall"), ("--target", "outcome"), "column 'height': expected numbers, got 'tall'"),
+        (
+            make_frame().assign(height="tall"),
+            ("--target", "outcome", "--numeric", "height"),
+            "column 'height': expected numbers, got 'tall'",
+        ),
         (make_frame().assign(height=1), ("--target", "outcome"), "leave it out with --drop height"),
         (make_frame(99), ("--target", "outcome"), "rods: expected at least 100 rows, got 99"),
         (make_frame().iloc[:0], ("--target", "outcome"), "expected rows, got none"),
@@ -445,3 +462,98 @@ def test_interrupted_run_says_so(repository: Path) -> None:
         _, message = run.communicate(timeout=30)
     assert (130, "chainzrule-train: interrupted, no bundle was written\n") == (run.returncode, message)
     assert [] == files_under(repository)
+
+
+# Settings by column
+
+
+def test_settings_by_column(tmp_path: Path, repository: Path) -> None:
+    """`--missing` and `--units` as often as there are columns; several texts separated by commas."""
+    frame = make_frame(150).assign(width=lambda frame: frame["width"].where(frame.index % 5 > 0, -1.0))
+    frame["height"] = frame["height"].astype(str).where(frame.index % 7 > 0, "?")
+    table = write(frame, tmp_path / "rods.csv")
+    flags = ("--missing", "width=-1,0", "--missing", "height=?", "--units", "width=cm", "--units=height=m")
+    assert None is exit_code("fit", table, "--target", "outcome", *flags, "--repository", repository, *SHORT)
+    width, height = bundle.read(repository / "rods" / "1").manifest.features
+    assert (("cm", True), ("m", True)) == ((width.unit, width.missing), (height.unit, height.missing))
+
+
+@pytest.mark.parametrize("flag", ["--missing", "--units"])
+@pytest.mark.parametrize("value", ["width", "=0", '{"width": '])
+def test_setting_without_a_column_is_refused(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+    """What is no COLUMN=… and no JSON object: one line that begins with the flag."""
+    assert refusal(capsys, "fit", "digits", flag, value).startswith(f"{flag}: expected ")
+
+
+@pytest.mark.parametrize(
+    ("value", "rivals"), [("none", ()), ("relu,gelu", ("relu", "gelu")), ("boosting", ("boosting",))]
+)
+@pytest.mark.parametrize("separate", [True, False])
+def test_what_to_compare_with(value: str, rivals: tuple[str, ...], separate: bool) -> None:
+    """`--compare relu,gelu` and `--compare=relu,gelu`; 'none' for nothing."""
+    flags = ["--compare", value] if separate else [f"--compare={value}"]
+    assert rivals == parse(["fit", "digits", *flags]).compare
+
+
+def test_misspelt_flag_is_put_right(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown flag that is near a known one."""
+    message = refusal(capsys, "fit", "digits", "--epoch", "3")
+    assert "unrecognized arguments: --epoch 3 (did you mean '--epochs'?)" == message
+
+
+def test_every_setting_has_its_heading() -> None:
+    """No flag of any command but --config stands under 'options', none under two headings."""
+    listed = [field for fields in HEADINGS.values() for field in fields]
+    assert len(listed) == len(set(listed))
+    known = {field for model in COMMANDS.values() for field in model.model_fields}
+    assert known == {*listed, "config", "dataset"}
+
+
+def test_help_gives_defaults_as_a_user_would_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Numbers, lists with commas, nothing where there is none."""
+    assert 0 == exit_code("tune", "--help")
+    output = capsys.readouterr().out
+    squeezed = unwrapped(output)
+    for part in ("(default: 64,64)", "(default: relu,gelu,boosting)", "(default: 3)", "(default: yes)", "search:"):
+        assert part in squeezed
+    assert "None" not in output
+    assert "()" not in output
+    assert "{}" not in output
+
+
+# Folds
+
+
+def test_folds_are_told_of_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a fold with the time left, mean ± deviation of each figure, and all of them as JSON."""
+    table, output = write(make_frame(150), tmp_path / "rods.csv"), tmp_path / "figures" / "folds.json"
+    flags = ("--folds", "3", "--repeats", "2", "--epochs", "1", "--hidden", "4", "--compare=relu")
+    assert None is exit_code("folds", table, "--target", "outcome", *flags, "--output", output)
+    printed = capsys.readouterr().out
+    assert "repeat 1 fold 1: 1/6 done (" in printed
+    assert "repeat 2 fold 3: 6/6 done\n" in printed
+    document = json.loads(output.read_text())
+    assert 6 == len(document["folds"])
+    accuracies = [fold["figures"]["ChainzRule"]["accuracy"] for fold in document["folds"]]
+    mean, deviation = statistics.fmean(accuracies), statistics.stdev(accuracies)
+    assert {"mean": pytest.approx(mean), "deviation": pytest.approx(deviation), "folds": 6} == (
+        document["spreads"]["ChainzRule"]["accuracy"]
+    )
+    assert f"{mean:.4f} ± {deviation:.4f}" in printed
+    assert "ReLU network" in printed
+    assert [output] == list(output.parent.iterdir())
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--folds", "1"), ("--repeats", "0"), ("--jobs", "0")])
+def test_wrong_flags_of_folds_are_refused(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+    """One line that begins with the flag."""
+    assert refusal(capsys, "folds", "digits", flag, value).startswith(f"{flag}: ")
+
+
+def test_output_of_folds_is_checked_before_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder where the file is to be, or a file where its folder is to be."""
+    message = refusal(capsys, "folds", "digits", "--output", tmp_path)
+    assert f"{tmp_path}: expected a file, got a folder" == message
+    (tmp_path / "file").write_text("")
+    message = refusal(capsys, "folds", "digits", "--output", tmp_path / "file" / "folds.json")
+    assert message.startswith(f"{tmp_path / 'file' / 'folds.json'}: cannot write it")

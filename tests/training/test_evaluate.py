@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -15,23 +14,19 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from model.encoding import Standardisation
-from model.manifest import QUANTILE_LEVELS
+from model.encoding import Encoding, Standardisation
 from model.outputs import Task
 from model.sensitivity import report
 from tests.builders import export_network, make_head, make_network, make_rows, training_range
 from tests.training.tables import make_table
 from training.data.table import Table
 from training.evaluate import (
-    ECE_BINS,
     ROWS_AT_ONCE,
     Answers,
     ask_graph,
     ask_network,
-    calibrate,
     distribution,
     evaluate,
-    expected_calibration_error,
 )
 from training.plain import PlainNetwork
 
@@ -48,14 +43,6 @@ def float32(values: ArrayLike) -> Values:
     return np.asarray(values, np.float32)
 
 
-def random_probabilities(rows: int, classes: int, sharpness: float, seed: int) -> Values:
-    """Random distributions over classes, [rows, classes]; the sharper, the more confident."""
-    logits = sharpness * np.random.default_rng(seed).standard_normal((rows, classes))
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Values = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return probabilities
-
-
 def make_answers(prediction: dict[str, Values], norms: Values | None = None) -> Answers:
     """Answers with made-up gradient norms, within every range."""
     rows = len(next(iter(prediction.values())))
@@ -69,79 +56,14 @@ def answers_of_norms(norms: Values) -> Answers:
     return make_answers({"value": np.zeros(len(norms), np.float32)}, norms)
 
 
-def within_range(rows: int) -> NDArray[np.float64]:
-    """The range excess of rows that lie within the training range."""
-    return np.zeros(rows)
-
-
 def relu_network(task: Task, seed: int = 0) -> PlainNetwork:
     """A random ReLU network of two hidden layers with a standardisation that changes something."""
     torch.manual_seed(seed)
-    return PlainNetwork(Standardisation([1.0, -2.0, 0.5, 3.0], [2.0, 0.5, 1.0, 4.0]), (8, 6), make_head(task, CLASSES))
+    encoding = Encoding(Standardisation([1.0, -2.0, 0.5, 3.0], [2.0, 0.5, 1.0, 4.0]))
+    return PlainNetwork(encoding, (8, 6), make_head(task, CLASSES))
 
 
-# Expected calibration error
-
-
-def slow_calibration_error(probabilities: Values, y: NDArray[np.int64]) -> float:
-    """ECE by its definition, bin by bin and row by row: Σ_b |B_b| / n · |accuracy(B_b) − confidence(B_b)|."""
-    total = 0.0
-    for bin_number in range(ECE_BINS):
-        hits, confidences = [], []
-        for row, true_class in zip(probabilities, y, strict=True):
-            confidence = max(map(float, row))
-            below_one = min(confidence, 1 - 1e-9)
-            if bin_number / ECE_BINS <= below_one < (bin_number + 1) / ECE_BINS:
-                hits.append(float(int(row.argmax()) == true_class))
-                confidences.append(confidence)
-        if hits:
-            total += len(hits) / len(y) * abs(sum(hits) / len(hits) - sum(confidences) / len(confidences))
-    return total
-
-
-@pytest.mark.parametrize("classes", [2, 3, 10])
-@pytest.mark.parametrize("sharpness", [0.1, 1.0, 5.0])
-@pytest.mark.parametrize("rows", [1, 50, 700])
-def test_calibration_error_agrees_with_its_definition(rows: int, sharpness: float, classes: int) -> None:
-    """The vectorised figure is that of a loop over bins and rows."""
-    probabilities = random_probabilities(rows, classes, sharpness, seed=1)
-    y = np.random.default_rng(2).integers(0, classes, rows)
-    assert slow_calibration_error(probabilities, y) == pytest.approx(
-        expected_calibration_error(probabilities, y), abs=1e-6
-    )
-
-
-def test_calibration_error_of_a_perfect_oracle_is_zero() -> None:
-    """Certain and always right: no gap."""
-    y = np.arange(12) % 3
-    assert 0.0 == expected_calibration_error(np.eye(3, dtype=np.float32)[y], y)
-
-
-def test_calibration_error_of_certainty_that_is_right_by_half() -> None:
-    """Certain in every row and right in half of them: a gap of 0.5."""
-    y = np.arange(100) % 2
-    assert 0.5 == expected_calibration_error(np.tile(float32([1, 0]), (100, 1)), y)
-
-
-def test_calibration_error_of_certainty_that_is_always_wrong() -> None:
-    """Certain and never right: the greatest gap, 1."""
-    assert 1.0 == expected_calibration_error(np.tile(float32([1, 0]), (10, 1)), np.ones(10, np.int64))
-
-
-def test_calibration_error_of_confidence_that_is_met() -> None:
-    """Confident by 0.75 and right in three rows of four: no gap."""
-    probabilities = np.tile(float32([0.75, 0.25]), (100, 1))
-    assert 0.0 == expected_calibration_error(probabilities, (np.arange(100) % 4 == 0).astype(np.int64))
-
-
-def test_calibration_errors_of_two_bins_add_up() -> None:
-    """Over- and underconfidence in different bins do not cancel: half the rows by 0.9 − 0.5, half by 0.6 − 1."""
-    probabilities = np.repeat(float32([[0.9, 0.1], [0.6, 0.4]]), 50, axis=0)
-    y = np.concatenate((np.arange(50) % 2, np.zeros(50, np.int64)))
-    assert 0.5 * 0.4 + 0.5 * 0.4 == pytest.approx(expected_calibration_error(probabilities, y), abs=1e-6)
-
-
-# Distribution and calibration
+# Distribution
 
 
 @settings(deadline=None, derandomize=True)
@@ -168,53 +90,6 @@ def test_tail_ratio_is_left_out_where_the_mean_is_zero() -> None:
     """A network that answers the same everywhere has no τ."""
     figures = distribution(np.zeros(10, np.float32))
     assert (0.0, 0.0, None) == (figures.mean, figures.maximum, figures.tail_ratio)
-
-
-@settings(deadline=None, derandomize=True)
-@given(norms=norms_of_rows)
-def test_quantiles_agree_with_numpy(norms: Values) -> None:
-    """Each level that a manifest keeps has numpy's quantile of the rows, and the rows' ends are kept beside them."""
-    calibration = calibrate(answers_of_norms(norms), within_range(len(norms)))
-    assert [f"{level:g}" for level in QUANTILE_LEVELS] == list(calibration.quantiles)
-    expected = np.quantile(norms.astype(np.float64), QUANTILE_LEVELS).tolist()
-    assert expected == pytest.approx(list(calibration.quantiles.values()), rel=1e-5)
-    assert (float(norms.min()), float(norms.max())) == (calibration.minimum, calibration.gradient_norm.maximum)
-
-
-@settings(deadline=None, derandomize=True)
-@given(norms=norms_of_rows)
-def test_curve_is_monotone(norms: Values) -> None:
-    """Levels grow from 0 to 1, norms never fall, and the curve goes from the minimum to the maximum."""
-    levels, values = calibrate(answers_of_norms(norms), within_range(len(norms))).curve()
-    assert (0.0, 1.0) == (levels[0], levels[-1])
-    assert all(low < high for low, high in pairwise(levels))
-    assert sorted(values) == values
-    assert (float(norms.min()), float(norms.max())) == (values[0], values[-1])
-
-
-@settings(deadline=None, derandomize=True)
-@given(norm=positive, steps=hnp.arrays(np.int32, st.integers(1, 300), elements=st.integers(0, 3)))
-def test_norms_that_differ_by_rounding_are_calibrated(norm: float, steps: NDArray[np.int32]) -> None:
-    """A linear network has one gradient everywhere, but for the last bits: its curve is monotone as any other."""
-    norms = (np.float32(norm).view(np.int32) + steps).view(np.float32)
-    _, values = calibrate(answers_of_norms(norms), within_range(len(norms))).curve()
-    assert sorted(values) == values
-
-
-def test_ranges_are_calibrated() -> None:
-    """What is kept of the ranges: greatest share of units beyond, share of rows outside, farthest row outside."""
-    norms = np.ones(4, np.float32)
-    answers = replace(
-        answers_of_norms(norms),
-        out_of_range=float32([0, 0.25, 0, 0.5]),
-        hidden_out_of_range=float32([0.125, 0, 0.5, 0.25]),
-    )
-    calibration = calibrate(answers, np.array([0.0, 0.3, 0.0, 1.75]))
-    assert (0.5, 0.5, 1.75) == (
-        calibration.out_of_range_rows,
-        calibration.hidden_out_of_range_maximum,
-        calibration.out_of_range_margin,
-    )
 
 
 # Asking a graph and a network
@@ -253,13 +128,13 @@ def test_ask_network_agrees_with_jacrev(task: Task) -> None:
     exact = relu_network(task).double()
 
     def explained(standardised: Tensor) -> Tensor:
-        scores = exact.from_standardised(standardised[None])
+        scores = exact.from_encoded(standardised[None])
         if task is Task.CLASSIFICATION:
             return scores.max()
         name = "expected_level" if task is Task.ORDINAL else "value"
         return exact.head.predict(scores)[name][0]
 
-    standardised = exact.standardisation(torch.from_numpy(table.x[rows]).double())
+    standardised = exact.encoding(torch.from_numpy(table.x[rows]).double())
     gradients = torch.stack([torch.func.jacrev(explained)(row) for row in standardised])
     torch.testing.assert_close(
         gradients.norm(dim=1).detach(), torch.from_numpy(answers.gradient_norm).double(), rtol=1e-4, atol=1e-6
@@ -303,7 +178,7 @@ def small_table(task: Task, y: NDArray[np.int64] | Values) -> Table:
 
 def test_classification_figures() -> None:
     """Three of four right, confident by 0.6, 0.9, 0.9 and 0.6: accuracy 0.75 and the gaps by hand."""
-    table = small_table(Task.CLASSIFICATION, np.array([0, 1, 2, 2, 1]))
+    table = small_table(Task.CLASSIFICATION, np.array([0, 1, 2, 2, 1, 0]))
     probabilities = float32([[0.6, 0.2, 0.2], [0.05, 0.9, 0.05], [0.9, 0.05, 0.05], [0.2, 0.2, 0.6]])
     rows = np.array([0, 1, 2, 3])
     evaluation = evaluate(
@@ -317,14 +192,17 @@ def test_classification_figures() -> None:
 
 def test_rows_are_matched_with_their_targets() -> None:
     """The k-th answer belongs to the k-th of the given rows, whatever their order."""
-    table = small_table(Task.CLASSIFICATION, np.array([0, 1, 2, 2, 1]))
+    table = small_table(Task.CLASSIFICATION, np.array([0, 1, 2, 2, 1, 0]))
     probabilities = np.eye(3, dtype=np.float32)[[1, 2, 0]]
     evaluation = evaluate(make_answers({"probabilities": probabilities}), table, np.array([4, 2, 0]), 1)
     assert {"accuracy": 1.0, "expected_calibration_error": 0.0} == evaluation.metrics
 
 
 def test_ordinal_figures() -> None:
-    """Accuracy of the likeliest level, and the mean distance of the expected level from the true one."""
+    """Accuracy of the likeliest level, and the mean distance of the expected level from the true one.
+
+    The levels are of unequal size, so that each also counts alike.
+    """
     table = small_table(Task.ORDINAL, np.array([0, 1, 2, 2]))
     probabilities = float32([[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.7, 0.2], [0.0, 0.3, 0.7]])
     expected_level = float32([0.4, 0.9, 1.1, 1.7])
@@ -335,6 +213,7 @@ def test_ordinal_figures() -> None:
         "accuracy": 0.75,
         "expected_calibration_error": pytest.approx(0.05, abs=1e-6),
         "mean_absolute_error": pytest.approx(0.425, abs=1e-6),
+        "macro_averaged_mean_absolute_error": pytest.approx((0.4 + 0.1 + (0.9 + 0.3) / 2) / 3, abs=1e-6),
     } == evaluation.metrics
 
 

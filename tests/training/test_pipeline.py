@@ -18,14 +18,14 @@ from model.errors import ArchitectureError, BundleError, ModelError
 from model.manifest import Evaluation, Manifest
 from model.outputs import INPUT, Task
 from model.ranges import feature_excess
-from tests.builders import run_graph
+from tests.training.mixed import make_mixed_table
+from tests.training.runs import Run, files_under, parts_of, settings
 from tests.training.tables import make_config, make_table
-from training.config import FitConfig
 from training.data.embedded import breast_cancer, digits
-from training.data.table import Split, Table, split
+from training.data.table import Table
 from training.errors import DataError, DivergenceError, TrainingError
-from training.fit import Epoch
-from training.pipeline import Result, train
+from training.fitting import Epoch
+from training.pipeline import train
 
 TASKS = {
     Task.CLASSIFICATION: breast_cancer(),
@@ -34,42 +34,18 @@ TASKS = {
 }
 EPOCHS = 12
 METRICS = {
-    Task.CLASSIFICATION: {"accuracy", "expected_calibration_error", "median_first_order_distance"},
+    Task.CLASSIFICATION: {
+        "accuracy",
+        "balanced_accuracy",
+        "expected_calibration_error",
+        "median_first_order_distance",
+        "roc_auc",
+    },
     Task.ORDINAL: {"accuracy", "expected_calibration_error", "mean_absolute_error"},
     Task.REGRESSION: {"root_mean_squared_error", "mean_absolute_error", "r2"},
 }
 
 each_task = pytest.mark.parametrize("task", list(Task))
-
-
-def settings(repository: Path, **others: object) -> FitConfig:
-    """A short run of a small network; the defaults of `make_config`, and a repository."""
-    return make_config(**{"repository": repository, "learning_rate": 0.01} | others)
-
-
-def parts_of(config: FitConfig, table: Table) -> Split:
-    """The split that a run with these settings makes."""
-    return split(table, test_share=config.test_share, calibration_share=config.calibration_share, seed=config.seed)
-
-
-def files_under(folder: Path) -> list[str]:
-    """Every file and folder below, hidden ones included."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
-
-
-class Run:
-    """A finished run: settings, table, result, and the epochs that it told of."""
-
-    def __init__(self, config: FitConfig, table: Table) -> None:
-        self.config, self.table = config, table
-        self.epochs: list[tuple[str, Epoch]] = []
-        self.parts = parts_of(config, table)
-        self.result: Result = train(config, table, lambda network, epoch: self.epochs.append((network, epoch)))
-        self.manifest: Manifest = self.result.manifest
-
-    def outputs(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Every output of the written graph for rows of the table."""
-        return run_graph(onnx.load(self.result.path / MODEL_FILE), self.table.x[rows])
 
 
 @pytest.fixture(scope="module")
@@ -264,8 +240,15 @@ def test_same_seed_gives_the_same_bytes(runs: dict[Task, Run], task: Task, tmp_p
     first = runs[task]
     second = train(first.config.model_copy(update={"repository": tmp_path}), first.table)
     assert (first.result.path / MODEL_FILE).read_bytes() == (second.path / MODEL_FILE).read_bytes()
-    changing = {"provenance": {"created", "training_seconds", "source_revision"}}  # source_revision: someone may edit
-    assert first.manifest.model_dump(exclude=changing) == second.manifest.model_dump(exclude=changing)
+    assert without_times(first.manifest) == without_times(second.manifest)
+
+
+def without_times(manifest: Manifest) -> dict[str, object]:
+    """All that a second run must give again. The source revision is left out too: someone may edit."""
+    document = manifest.model_dump(exclude={"provenance": {"created", "training_seconds", "source_revision"}})
+    for comparison in document["comparisons"]:
+        assert comparison.pop("training_seconds") > 0
+    return document
 
 
 def test_baseline_does_not_change_the_model(tmp_path: Path) -> None:
@@ -449,3 +432,52 @@ def test_graph_takes_raw_rows(runs: dict[Task, Run]) -> None:
     (value,) = graph.input
     batch, width = value.type.tensor_type.shape.dim
     assert (INPUT, "batch", 30) == (value.name, batch.dim_param, width.dim_value)
+
+
+# Temperature, stress and report
+
+
+def test_temperature_is_inside_the_graph(tmp_path: Path) -> None:
+    """With and without it: logits and norms differ by the one number, classes do not; the manifest says which."""
+    table = TASKS[Task.CLASSIFICATION]
+    runs = [Run(settings(tmp_path, epochs=EPOCHS, temperature=on), table) for on in (True, False)]
+    scaled, plain = (run.manifest.calibration for run in runs)
+    assert (1.0, None) == (plain.temperature, plain.uncalibrated_error)
+    assert abs(scaled.temperature - 1) > 0.01
+    outputs, before = (run.outputs(run.parts.test) for run in runs)
+    for name in ("logits", "gradient_norm"):
+        np.testing.assert_allclose(before[name] / scaled.temperature, outputs[name], rtol=1e-3, atol=1e-4)
+    assert plain.gradient_norm.p99 / scaled.temperature == pytest.approx(scaled.gradient_norm.p99, rel=1e-3)
+    assert runs[1].manifest.evaluation.metrics["expected_calibration_error"] == pytest.approx(scaled.uncalibrated_error)
+
+
+def test_network_without_a_bound_is_written_with_its_stress(tmp_path: Path) -> None:
+    """Overflow far beyond the training range costs no bundle: the manifest says at which distance."""
+    with np.errstate(all="ignore"):
+        stress = train(settings(tmp_path, bound=None, hidden=(8, 8, 8)), make_table()).manifest.stress
+    assert [0.1, 1.0, 10.0, 100.0, 1000.0] == [each.distance for each in stress]
+    assert (True, False) == (stress[0].finite, stress[-1].finite)
+
+
+def test_epochs_are_those_that_were_trained(tmp_path: Path) -> None:
+    """Where training stops early, provenance has the epochs that it took, and not those that were planned."""
+    config = settings(tmp_path, epochs=200, patience=2, validation_share=0.2, learning_rate=0.05, dreg_ramp=(0.0, 0.0))
+    result = train(config, make_table())
+    assert len(result.epochs["ChainzRule"]) == result.manifest.provenance.epochs < 200
+
+
+def test_unit_of_the_target_is_kept(tmp_path: Path) -> None:
+    """A value's unit is in the manifest."""
+    table = replace(make_table(Task.REGRESSION), target_unit="mmHg")
+    assert "mmHg" == train(settings(tmp_path), table).manifest.target.unit
+
+
+def test_report_is_in_the_bundle(tmp_path: Path) -> None:
+    """With a report the manifest names its digest, and it is of this very version."""
+    train(settings(tmp_path), make_mixed_table())
+    second = train(settings(tmp_path, report=True, compare=("relu", "boosting")), make_mixed_table())
+    page = (second.path / "report.html").read_bytes()
+    assert hashlib.sha256(page).hexdigest() == second.manifest.files["report.html"]
+    assert [MANIFEST_FILE, MODEL_FILE, "report.html"] == files_under(second.path)
+    assert 2 == second.manifest.version
+    assert "mixed, version 2" in page.decode()

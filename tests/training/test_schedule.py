@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.schedule import WeightSchedule
+from training.schedule import TargetedWeight, WeightSchedule
 
 MOVING: tuple[Literal["linear", "cosine"], ...] = ("linear", "cosine")
 RAMP = (0.2, 0.6)
@@ -84,3 +84,64 @@ def test_moves_in_one_direction(
     rounding = 1e-12 * max(start, end)
     assert abs(end - later) <= abs(end - earlier) + rounding
     assert min(start, end) - rounding <= later <= max(start, end) + rounding
+
+
+def targeted(p99: list[float | None], target: float | None = 1.0) -> tuple[list[float], list[int | None]]:
+    """λ at each step and `held_since` after each epoch, of epochs of two steps that end with these p99s.
+
+    λ goes from 0 to 0.8 in the first 9 of 16 steps: a tenth more with each.
+    """
+    weight = TargetedWeight(WeightSchedule("linear", 0.0, 0.8, (0.0, 8 / 15)), target, 16)
+    weights, held = [], []
+    for number, value in enumerate(p99, 1):
+        weights += [weight.step(), weight.step()]
+        weight.consider(number, value)
+        held.append(weight.held_since)
+    return weights, held
+
+
+def tenths(*numbers: int) -> object:
+    """These, divided by ten."""
+    return pytest.approx([number / 10 for number in numbers])
+
+
+@pytest.mark.parametrize("p99", [[9.0] * 8, [None] * 8])
+def test_weight_above_the_target_follows_its_schedule(p99: list[float | None]) -> None:
+    """A norm that stays above the target, or is not measured, leaves the schedule as it is."""
+    weights, held = targeted(p99)
+    assert tenths(0, 1, 2, 3, 4, 5, 6, 7, *[8] * 8) == weights
+    assert [None] * 8 == held
+    assert weights == targeted([0.0] * 8, target=None)[0]
+
+
+def test_weight_is_held_at_the_target() -> None:
+    """From the end of the first epoch whose p99 is at or below it, λ stays where it was at the last step."""
+    weights, held = targeted([2.0, 1.0, 0.9, 0.9])
+    assert tenths(0, 1, 2, 3, 3, 3, 3, 3) == weights
+    assert [None, 2, 2, 2] == held
+
+
+def test_weight_goes_on_above_the_target() -> None:
+    """A norm that rises again with what the network learns lets λ go on from where it was held, along the schedule."""
+    weights, held = targeted([0.1, 0.5, 1.1, 1.2, 0.8, 0.7])
+    assert tenths(0, 1, 1, 1, 1, 1, 2, 3, 4, 5, 5, 5) == weights
+    assert [1, 1, None, None, 5, 5] == held
+
+
+def test_weight_at_its_end_is_not_held() -> None:
+    """Where λ has come to its end there is nothing left to hold, but it rests."""
+    weight = TargetedWeight(WeightSchedule("linear", 0.0, 0.8, (0.0, 0.0)), 1.0, 4)
+    assert 0.8 == weight.step()
+    weight.consider(1, 0.5)
+    assert (None, True) == (weight.held_since, weight.rests)
+
+
+def test_weight_rests_while_it_is_held_and_at_its_end() -> None:
+    """It does not rest while it moves."""
+    weight = TargetedWeight(WeightSchedule("linear", 0.0, 0.8, (0.0, 1.0)), 1.0, 4)
+    rests = []
+    for p99 in (2.0, 0.5, 2.0, 2.0, 2.0):
+        weight.step()
+        weight.consider(1, p99)
+        rests.append(weight.rests)
+    assert [False, True, False, False, True] == rests

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from model.outputs import Task
 from tests.training.tables import make_table
-from training.data.table import CALIBRATION_ROWS_AT_MOST, Split, Table, split
+from training.data import table as table_module
+from training.data.table import CALIBRATION_ROWS_AT_MOST, Column, Split, Table, split
 from training.errors import DataError
 
 
@@ -145,6 +146,25 @@ def test_digest_does_not_depend_on_the_layout_in_memory() -> None:
     assert table.sha256() == big_endian.sha256()
 
 
+def test_digest_does_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table is digested a piece at a time, of whatever size."""
+    expected = make_table().sha256()
+    for values in (1, 7, 100):
+        monkeypatch.setattr(table_module, "DIGESTED_AT_ONCE", values)
+        assert expected == make_table().sha256()
+
+
+def test_digest_knows_one_missing_value() -> None:
+    """There are many bit patterns of NaN, and one value that is missing."""
+    table = make_table()
+    x = table.x.copy()
+    x[3, 1] = np.nan
+    other = x.copy()
+    other.view(np.uint32)[3, 1] = 0xFFC00123
+    assert np.isnan(other[3, 1])
+    assert replace(table, x=x).sha256() == replace(table, x=other).sha256() != table.sha256()
+
+
 @settings(deadline=None, derandomize=True)
 @given(row=st.integers(0, 199), column=st.integers(0, 3))
 def test_digest_changes_with_any_value(row: int, column: int) -> None:
@@ -167,15 +187,23 @@ def test_digest_changes_with_any_target(task: Task) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"features": ("f0", "f1", "f2", "other")},
-        {"features": ("f1", "f0", "f2", "f3")},
+        {"columns": tuple(map(Column, ("f0", "f1", "f2", "other")))},
+        {"columns": tuple(map(Column, ("f1", "f0", "f2", "f3")))},
+        {"columns": (*map(Column, ("f0", "f1", "f2")), Column("f3", unit="m"))},
+        {"columns": (*map(Column, ("f0", "f1", "f2")), Column("f3", categories=("a", "b")))},
+        {"columns": (*map(Column, ("f0", "f1", "f2")), Column("f3", categories=("a",), other=True))},
+        {"columns": (*map(Column, ("f0", "f1", "f2")), Column("f3", missing=True))},
+        {"common_unit": "m"},
+        {"target_unit": "m"},
+        {"task": Task.ORDINAL},
+        {"groups": np.arange(200)},
         {"target": "other"},
         {"classes": ("c0", "c1", "other")},
         {"classes": ("c1", "c0", "c2")},
     ],
 )
 def test_digest_changes_with_any_name(change: dict[str, object]) -> None:
-    """Another feature, target or class, or another order of them, is another table."""
+    """Another feature, target, class, category, unit or group, or another order of them, is another table."""
     table = make_table()
     assert table.sha256() != replace(table, **change).sha256()  # type: ignore[arg-type]  # of any field
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import fetch_openml
 
 from model.outputs import Task
+from training.data import openml
 from training.data.table import Column, Table
 from training.errors import DataError
 
@@ -78,13 +78,8 @@ def _from_folder(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def _from_openml(name: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    try:
-        pixels, labels = fetch_openml(OPENML[name], version=1, as_frame=False, parser="auto", return_X_y=True)
-    except Exception as error:  # whatever the network, the cache or the parser raises
-        raise DataError(
-            f"{name}: cannot fetch {OPENML[name]!r} from OpenML ({error}); "
-            f"or give the folder that holds {name}/ with the IDX files by --data"
-        ) from error
+    files = f"{name}/ with the IDX files"
+    pixels, labels = openml.fetch(name, OPENML[name], 1, as_frame=False, files=files)
     return pixels.astype(np.uint8), labels.astype(np.uint8)
 
 

@@ -1,20 +1,21 @@
 """A table that a network can be trained on, and its split into training, calibration and test rows."""
 
 import hashlib
-from collections import Counter
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from model.outputs import Task
+from training.data.draw import draw
 from training.errors import DataError
 
 CALIBRATION_ROWS_AT_MOST = 5_000
 CALIBRATION_ROWS_AT_LEAST = 20  # below, not even p95 is an observed value
 ROWS_AT_LEAST = 100  # a fifth of them calibrates
 ROWS_OF_A_CLASS_AT_LEAST = 5  # so that each part of the split can hold one
+DIGESTED_AT_ONCE = 2**22  # values: 16 MiB
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,12 @@ class Column:
     """Whether the number after the last category stands for any other."""
     missing: bool = False
     """Whether values may be missing: NaN."""
+    missing_values: tuple[str, ...] = ()
+    """Texts, and numbers by their texts, that stand for a missing value in what is given to the model."""
+
+    def found(self, *, missing: bool) -> "Column":
+        """The same once its cells were seen: what stands for a missing value is told only where one was."""
+        return replace(self, missing=missing, missing_values=self.missing_values if missing else ())
 
     @property
     def categorical(self) -> bool:
@@ -55,6 +62,8 @@ class Table:
     """Unit of all features alike (pixels, say): they are then standardised by one μ and σ and share one range."""
     common_range: tuple[float, float] | None = None
     """The range that a common unit has by its definition."""
+    target_unit: str | None = None
+    """Unit of the value, in regression."""
     test_rows: int = 0
     """How many of the last rows are the data set's published test split; 0 where there is none."""
     groups: NDArray[np.int64] | None = None
@@ -66,11 +75,19 @@ class Table:
         return tuple(column.name for column in self.columns)
 
     def sha256(self) -> str:
-        """SHA-256 of names, features and targets: the same figure means the same table."""
-        digest = hashlib.sha256("\0".join((*self.features, self.target, *self.classes)).encode())
-        for array in (self.x, self.y):
+        """SHA-256 of columns, features, targets and groups: the same figure means the same table."""
+        columns = [asdict(column) for column in self.columns]
+        described = (columns, self.common_unit, self.target, self.target_unit, self.task, self.classes, self.test_rows)
+        digest = hashlib.sha256(json.dumps(described).encode())
+        for array in (self.x, self.y, *(() if self.groups is None else (self.groups,))):
             digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+            little = array.dtype.newbyteorder("<")
+            rows = max(DIGESTED_AT_ONCE * len(array) // max(array.size, 1), 1)
+            for start in range(0, len(array), rows):
+                piece = np.ascontiguousarray(array[start : start + rows]).astype(little, copy=False)
+                if piece.dtype.kind == "f":
+                    piece = np.where(np.isnan(piece), np.array(np.nan, little), piece)  # of the many NaN that there are
+                digest.update(piece.tobytes())
         return digest.hexdigest()
 
 
@@ -88,7 +105,9 @@ class Split:
 def split(
     table: Table, *, test_share: float, calibration_share: float, seed: int, validation_share: float = 0.0
 ) -> Split:
-    """Split a table, by class where there are classes; a published test split is kept as it is.
+    """Split a table, by class where there are classes and by whole groups where there are groups.
+
+    A published test split is kept as it is. With groups the parts are about as large as asked for, no more can be had.
 
     Args:
         table: to be split.
@@ -98,42 +117,55 @@ def split(
         validation_share: of the training rows that are left.
 
     Raises:
-        DataError: there are too few rows, or too few of a class.
+        DataError: there are too few rows, too few of a class, or too few groups.
     """
     rows = len(table.y)
     if rows < ROWS_AT_LEAST:
         raise DataError(f"{table.name}: expected at least {ROWS_AT_LEAST} rows, got {rows}")
-    for number, count in sorted(Counter(table.y.tolist()).items()) if table.classes else ():
+    for number, count in enumerate(_class_counts(table, np.arange(rows))):
         if count < ROWS_OF_A_CLASS_AT_LEAST:
             raise DataError(
                 f"{table.name}: expected at least {ROWS_OF_A_CLASS_AT_LEAST} rows of each class of {table.target!r}, "
                 f"got {count} of {table.classes[number]!r}"
             )
 
-    def draw(pool: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        stratify = table.y[pool] if table.classes and count >= len(table.classes) else None
+    groups_at_least = 3 + (validation_share > 0)
+    if table.groups is not None and (found := len(np.unique(table.groups))) < groups_at_least:
+        raise DataError(
+            f"{table.name}: expected at least {groups_at_least} groups, one for each part of the split, got {found}"
+        )
+
+    def take(pool: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        classes = table.y.astype(np.int64) if table.classes and count >= len(table.classes) else None
         try:
-            kept, drawn = train_test_split(pool, test_size=count, random_state=seed, stratify=stratify)
+            return draw(pool, count, classes, table.groups, seed)
         except ValueError as error:
-            raise DataError(f"{table.name}: expected rows of each class for each part of the split: {error}") from error
-        return np.sort(kept), np.sort(drawn)
+            wanted = "enough groups, and rows of each class," if table.groups is not None else "rows of each class"
+            raise DataError(f"{table.name}: expected {wanted} for each part of the split: {error}") from error
 
     pool = np.arange(rows)
     if table.test_rows:
         pool, test = pool[: -table.test_rows], pool[-table.test_rows :]
     else:
-        pool, test = draw(pool, round(test_share * rows))
-    training, calibration = draw(pool, min(round(calibration_share * rows), CALIBRATION_ROWS_AT_MOST))
+        pool, test = take(pool, round(test_share * rows))
+    training, calibration = take(pool, min(round(calibration_share * rows), CALIBRATION_ROWS_AT_MOST))
     validation = np.zeros(0, np.int64)
     if validation_share:
-        training, validation = draw(training, max(round(validation_share * len(training)), 1))
-    missing = set(range(len(table.classes))).difference(table.y[training].tolist() if table.classes else ())
-    if missing:
-        raise DataError(
-            f"{table.name}: expected rows of each class among the {len(training)} training rows, "
-            f"got none of {table.classes[min(missing)]!r}"
-        )
+        training, validation = take(training, max(round(validation_share * len(training)), 1))
+    for number, count in enumerate(_class_counts(table, training)):
+        if not count:
+            raise DataError(
+                f"{table.name}: expected rows of each class among the {len(training)} training rows, "
+                f"got none of {table.classes[number]!r}"
+            )
     for part, count, least in (("calibration", len(calibration), CALIBRATION_ROWS_AT_LEAST), ("test", len(test), 2)):
         if count < least:
             raise DataError(f"{table.name}: expected a share that gives at least {least} {part} rows, got {count}")
     return Split(training, validation, calibration, test)
+
+
+def _class_counts(table: Table, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many of the rows each class or level has; of nothing in regression."""
+    if not table.classes:
+        return np.zeros(0, np.int64)
+    return np.bincount(table.y[rows].astype(np.int64), minlength=len(table.classes))

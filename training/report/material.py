@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model.network import CRNetwork
+from training.config import FitConfig
 from training.data.table import Split, Table
+from training.epoch import Epoch
 from training.evaluate import Answers
-from training.fit import Epoch
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,5 @@ class Material:
     """By network: 'ChainzRule', and the names of `Manifest.comparisons` that are networks."""
     rivals: Mapping[str, Answers] = field(default_factory=dict)
     """To the test rows, by the names of `Manifest.comparisons`; of models without a gradient its norm is NaN."""
+    config: FitConfig | None = None
+    """The settings, for the command that would train it again; without them it is made from what the manifest holds."""

@@ -109,7 +109,9 @@ def summary(tally: "Tally", here: str) -> str:
             f"The rounding bound is {FACTOR} standard deviations; the farthest is {tally.excess:.2g} of it away."
         )
     if tally.digests:
-        lines.append(f"{tally.digests:,} digests of a gradient or a Jacobian were not reproduced: these have no bound.")
+        lines.append(
+            f"{tally.digests:,} digests of a gradient, a Jacobian or flips were not reproduced: these have no bound."
+        )
     lines += [f"not computed anew: {count:,}, since {plain(reason)}" for reason, count in tally.skipped.most_common()]
     for record, finding in tally.different:
         lines += [f"DIFFERENT {record}: {plain(str(one))}" for one in finding.differences[:DIFFERENCES_SHOWN]]

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from model.manifest import Manifest
 from model.outputs import Task
 from service.errors import Fault, InvalidInputError, pointer, shown
+from service.features import COMPARED_AT_MOST, NAMES_AT_MOST, listed, number_fault
 from service.numbers import FLOAT32_MAX, kind, within
-from service.v1.instances import COMPARED_AT_MOST, number_fault
 
-NAMES_AT_MOST = 5  # in a message
 IGNORED_AT_MOST = 100  # columns that a report names
 KNOWN_AT_MOST = 1000  # spellings of labels that are remembered
 NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
@@ -117,7 +116,7 @@ def match_columns(found: Sequence[str], manifest: Manifest, label: str | None) -
     missing = [name for name in names if name not in places]
     if missing:
         raise InvalidInputError(
-            f"columns: expected every feature, got none of {_listed(missing)}{_hint(missing, found)}"
+            f"columns: expected every feature, got none of {listed(missing)}{_hint(missing, found)}"
         )
     if label is not None and label not in places:
         raise InvalidInputError(f"columns: expected the label {shown(label)!r}, got none{_hint([label], found)}")
@@ -131,18 +130,13 @@ def check_label(label: str, manifest: Manifest) -> None:
         raise InvalidInputError(f"label: expected a column that is no feature, got {shown(label)!r}")
 
 
-def _listed(names: list[str]) -> str:
-    first = ", ".join(repr(shown(name)) for name in names[:NAMES_AT_MOST])
-    return first if len(names) <= NAMES_AT_MOST else f"{first} and {len(names) - NAMES_AT_MOST} more"
-
-
 def _hint(missing: list[str], found: Sequence[str]) -> str:
     if len(found) <= COMPARED_AT_MOST:
         for name in missing[:NAMES_AT_MOST]:
             close = get_close_matches(name, [shown(other) for other in found], n=1)
             if close:
                 return f" (is {close[0]!r} meant to be {name!r}?)"
-    return f" (the columns are {_listed(list(found))})" if found else ""
+    return f" (the columns are {listed(list(found))})" if found else ""
 
 
 def row_error(row: int, column: str | None, message: str, line: int | None = None) -> InvalidInputError:
@@ -153,21 +147,28 @@ def row_error(row: int, column: str | None, message: str, line: int | None = Non
     return InvalidInputError(f"{at}, column {shown(column)!r}: {message}", (Fault(pointer(row, column), message),))
 
 
-def narrow_rows(values: NDArray[Any], names: Sequence[str], first: int) -> NDArray[np.float32]:
+def narrow_rows(
+    values: NDArray[Any], names: Sequence[str], first: int, absent: NDArray[np.bool_] | None = None
+) -> NDArray[np.float32]:
     """Cast rows [rows, columns] of floats to float32, as the prediction path does; contiguous.
 
     Args:
         values: float32 or float64.
         names: of the columns.
         first: number of the first row.
+        absent: which are missing, and may be: NaN, [rows, columns]; None where none is.
 
     Raises:
-        InvalidInputError: a value is NaN, infinite or beyond float32.
+        InvalidInputError: another value is NaN, infinite or beyond float32.
     """
     if not within(values, FLOAT32_MAX):
-        row, k = np.argwhere(~(np.abs(values) <= FLOAT32_MAX))[0].tolist()
-        message = number_fault(float(values[row, k]))
-        raise row_error(first + row, names[k], message or "expected a number")
+        refused = ~(np.abs(values) <= FLOAT32_MAX)
+        if absent is not None:
+            refused &= ~absent
+        if refused.any():
+            row, k = np.argwhere(refused)[0].tolist()
+            message = number_fault(float(values[row, k]))
+            raise row_error(first + row, names[k], message or "expected a number")
     return np.ascontiguousarray(values, np.float32)
 
 
@@ -213,9 +214,7 @@ class Labels:
         return codes
 
     def _expected(self) -> str:
-        return (
-            "the target as a finite number" if self._numbers else f"one of the classes {_listed(list(self._classes))}"
-        )
+        return "the target as a finite number" if self._numbers else f"one of the classes {listed(list(self._classes))}"
 
     def _code(self, value: Any) -> float | None:
         if self._numbers:

@@ -2,7 +2,8 @@
 
 The names are needed: to take columns by their place would turn a file whose columns are in another order into an audit
 of nonsense. Columns that are neither a feature nor the label are left out. Numbers are written as JSON has them, or
-with a leading + or point; an empty field is none. The text is UTF-8, lines end with a line feed.
+with a leading + or point, categories as their texts; an empty field is a missing value, where the feature may be
+missing, and else none. The text is UTF-8, lines end with a line feed.
 
 Blocks of lines are decoded by pyarrow, which leaves the interpreter to others meanwhile; a block that it refuses is
 gone through value by value, to say what is wrong and where.
@@ -10,6 +11,7 @@ gone through value by value, to say what is wrong and where.
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +25,7 @@ from model.manifest import Manifest
 from service.audit.readers.batch import NUMBER, Batch, Columns, Labels, match_columns, narrow_rows, row_error
 from service.audit.readers.scan import VALUE_BYTES
 from service.errors import InvalidInputError, MalformedBodyError
+from service.features import Categories, Features
 from service.numbers import kind
 
 BLOCK = 2**20  # bytes; pyarrow sets up a thousand columns in about a millisecond
@@ -47,7 +50,7 @@ class CsvReader:
         """
         self._path = path
         self._manifest = manifest
-        self._features = [feature.name for feature in manifest.features]
+        self._features = Features.of(manifest)
         self.label = label
         self.position = 0
         with path.open("rb") as file:
@@ -80,8 +83,9 @@ class CsvReader:
     def _fast(self, block: bytes, first: int, labels: Labels) -> Batch | None:
         """All rows of a block, or None where one is not as expected."""
         names = [str(place) for place in range(len(self._names))]
-        features = [names[place] for place in self._columns.places]
-        types = dict.fromkeys(features, pa.float64())
+        features, categories = self._features, self._features.categories
+        columns = [names[place] for place in self._columns.places]
+        types = {name: pa.string() if k in categories else pa.float64() for k, name in enumerate(columns)}
         if self._columns.label is not None:
             types[names[self._columns.label]] = pa.string()
         try:
@@ -90,13 +94,23 @@ class CsvReader:
                 fast.ReadOptions(use_threads=False, block_size=len(block) + 1, column_names=names),
                 fast.ParseOptions(newlines_in_values=b'"' in block),
                 fast.ConvertOptions(
-                    column_types=types, include_columns=list(types), null_values=[], strings_can_be_null=False
+                    column_types=types,
+                    include_columns=list(types),
+                    null_values=[""] if features.gaps else [],
+                    strings_can_be_null=False,
                 ),
             )
-            values = np.empty((len(features), table.num_rows))
-            for k, name in enumerate(features):
-                values[k] = table.column(name).to_numpy()
-            x = narrow_rows(values.T, self._features, first)
+            values = np.empty((len(columns), table.num_rows))
+            absent = np.zeros(values.shape, np.bool_) if features.gaps else None
+            for k, name in enumerate(columns):
+                column = table.column(name)
+                if k in categories:
+                    values[k] = _codes(column.combine_chunks(), categories[k])
+                else:
+                    values[k] = column.to_numpy()
+                if absent is not None and features.missing[k]:
+                    absent[k] = np.isnan(values[k]) if k in categories else column.is_null().to_numpy()
+            x = narrow_rows(values.T, features.names, first, None if absent is None else absent.T)
             codes = None
             if self._columns.label is not None:
                 codes = labels.codes(table.column(names[self._columns.label]).to_pylist(), first)
@@ -115,23 +129,46 @@ class CsvReader:
                 message = f"expected {len(self._names)} columns, as in the first row, got {len(record)}"
                 raise row_error(row, None, message, number)
             values = []
-            for place, feature in zip(self._columns.places, self._features, strict=True):
-                if not NUMBER.fullmatch(record[place]):
-                    got = kind(record[place]) if record[place] else "nothing"
-                    raise row_error(row, feature, f"expected a number, got {got}", number)
-                values.append(float(record[place]))
+            for k, place in enumerate(self._columns.places):
+                values.append(self._value(k, record[place], row, number))
             rows.append(values)
             lines.append(number)
             if self._columns.label is not None:
                 texts.append(record[self._columns.label])
-        array = np.array(rows, np.float64).reshape(len(rows), len(self._features))
+        array = np.array(rows, np.float64).reshape(len(rows), self._features.width)
         try:
-            x: NDArray[np.float32] = narrow_rows(array, self._features, first)
+            x: NDArray[np.float32] = narrow_rows(array, self._features.names, first, np.isnan(array))
         except InvalidInputError as error:
             row = int(error.faults[0].where.split("/")[1])
             name = error.faults[0].where.split("/", 2)[2]
             raise row_error(row, name, error.faults[0].message, lines[row - first]) from error
         return Batch(x, None if self._columns.label is None else labels.codes(texts, first, lines))
+
+    def _value(self, place: int, text: str, row: int, line: int) -> float:
+        """One field as a number, a code, or NaN where it is empty and may be; raises InvalidInputError."""
+        features, known = self._features, self._features.categories.get(place)
+        value: float | None = None
+        if features.missing[place] and not text.strip():
+            return math.nan
+        if known is not None:
+            value = known.code(text)
+        elif NUMBER.fullmatch(text):
+            value = float(text)
+        if value is None:
+            got = kind(text) + (known.hint(text) if known is not None else "") if text else "nothing"
+            message = f"expected {features.expected(place, 'an empty field')}, got {got}"
+            raise row_error(row, features.names[place], message, line)
+        return value
+
+
+def _codes(column: Any, known: Categories) -> NDArray[np.float64]:
+    """Texts of categories as their numbers, NaN where they are empty; raises InvalidInputError for one that is none."""
+    encoded = column.dictionary_encode()
+    codes = [known.code(text if text.strip() else None) for text in encoded.dictionary.to_pylist()]
+    if None in codes:
+        raise InvalidInputError("expected categories only, got another text")
+    numbers: NDArray[np.float64] = np.array(codes, np.float64)[encoded.indices.to_numpy()]
+    return numbers
 
 
 def _header(file: BinaryIO) -> tuple[bytes, int, int]:

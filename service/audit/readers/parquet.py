@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyarrow import parquet
 
 from model.manifest import Manifest
@@ -19,6 +20,7 @@ from service.audit.readers import arrow
 from service.audit.readers.batch import Batch, Columns, Labels, check_label, match_columns, narrow_rows
 from service.audit.readers.scratch import Scratch
 from service.errors import InvalidInputError, MalformedBodyError, TooLargeError, shown
+from service.features import Features
 
 COLUMN_BYTES = 128 * 2**20  # of a row group's columns, inflated, that may be read side by side
 BATCH_VALUES = 2**20  # that are read at once: more are no faster, and keep others from the interpreter longer
@@ -27,7 +29,11 @@ BUFFER_BYTES = 64 * 1024  # of each column's stream
 
 
 class ParquetReader:
-    """Columns that are neither a feature nor the label are left out. Values may be integers, floats or decimals."""
+    """Columns that are neither a feature nor the label are left out.
+
+    Numbers may be integers, floats or decimals; categories texts, dictionaries of them, or what stands for them. A null
+    is a missing value; NaN is none.
+    """
 
     def __init__(
         self, path: Path, manifest: Manifest, label: str | None, scratch: Path | None = None, scratch_bytes: int = 2**40
@@ -43,10 +49,10 @@ class ParquetReader:
 
         Raises:
             MalformedBodyError: it is no Parquet file.
-            InvalidInputError: a feature or the label has no column, or one of a type that is no number.
+            InvalidInputError: a feature or the label has no column, or one of a type that cannot hold it.
         """
         self._manifest = manifest
-        self._features = [feature.name for feature in manifest.features]
+        self._features = Features.of(manifest)
         self._scratch, self._scratch_bytes = scratch, scratch_bytes
         self._bytes = path.stat().st_size
         with _readable():
@@ -56,14 +62,14 @@ class ParquetReader:
         self.label = label
         self.total: int | None = self._rows
         self.position = 0
-        self._lists = _list_column(schema, set(self._features), label)
+        self._lists = _list_column(schema, self._features, label)
         self._columns = (
             match_columns(schema.names, manifest, label)
             if self._lists is None
             else _beside(self._lists, schema.names, manifest, label)
         )
-        for place in self._columns.places:
-            arrow.check_numeric(schema.names[place], schema.field(place).type)
+        for k, place in enumerate(self._columns.places):
+            arrow.check_type(schema.names[place], schema.field(place).type, self._features, k)
 
     @property
     def ignored(self) -> list[str]:
@@ -85,19 +91,26 @@ class ParquetReader:
 
     def _at_once(self, group: int, first: int, labels: Labels) -> Iterator[Batch]:
         """The rows of a row group, all columns side by side."""
-        names = self._features if self._lists is None else [self._lists]
-        for table in self._read(group, names if self.label is None else [*names, self.label], len(self._features)):
+        features = self._features
+        names = features.names if self._lists is None else [self._lists]
+        for table in self._read(group, names if self.label is None else [*names, self.label], features.width):
             if self._lists is None:
-                values = arrow.side_by_side([arrow.numbers(table.column(name), name, first) for name in names])
+                values = arrow.side_by_side(
+                    [arrow.feature(table.column(name), features, k, first) for k, name in enumerate(names)]
+                )
             else:
-                values = arrow.lists(table.column(self._lists), self._lists, self._features, first)
+                values = arrow.lists(table.column(self._lists), self._lists, features, first)
             codes = None if self.label is None else labels.codes(arrow.plain(table.column(self.label)), first)
-            yield Batch(narrow_rows(values, self._features, first), codes)
+            yield Batch(narrow_rows(values, features.names, first, self._absent(values)), codes)
             first += table.num_rows
+
+    def _absent(self, values: NDArray[Any]) -> NDArray[np.bool_] | None:
+        """Which values are missing; None where none may be."""
+        return np.isnan(values) if self._features.gaps else None
 
     def _by_scratch(self, group: int, sizes: list[int], first: int, labels: Labels) -> Iterator[Batch]:
         """The same, some columns at a time."""
-        rows, features = self._file.metadata.row_group(group).num_rows, len(self._features)
+        rows, features = self._file.metadata.row_group(group).num_rows, self._features.width
         if rows * features * 4 > self._scratch_bytes:
             most = self._scratch_bytes // (features * 4)
             raise TooLargeError(f"expected row groups of at most {most:,} rows, got one of {rows:,}")
@@ -112,8 +125,8 @@ class ParquetReader:
                 at = 0
                 for table in self._read(group, names, len(names)):
                     for k, name in enumerate(names, start):
-                        values = arrow.numbers(table.column(name), name, first + at)
-                        scratch.write(k, at, narrow_rows(values.reshape(-1, 1), [name], first + at))
+                        values = arrow.feature(table.column(name), self._features, k, first + at).reshape(-1, 1)
+                        scratch.write(k, at, narrow_rows(values, [name], first + at, self._absent(values)))
                     at += table.num_rows
                 yield Batch(np.empty((0, features), np.float32), None)
             step = max(1, BATCH_VALUES // features)
@@ -137,23 +150,25 @@ class ParquetReader:
         start, together = 0, 0
         for k, size in enumerate(sizes):
             if k > start and together + size > COLUMN_BYTES:
-                yield start, self._features[start:k]
+                yield start, self._features.names[start:k]
                 start, together = k, 0
             together += size
-        yield start, self._features[start:]
+        yield start, self._features.names[start:]
 
     def _sizes(self, group: int) -> list[int]:
         """Bytes of each feature's column in a row group, inflated."""
         metadata = self._file.metadata.row_group(group)
         columns = (metadata.column(k) for k in range(metadata.num_columns))
         sizes = {column.path_in_schema: column.total_uncompressed_size for column in columns}
-        return [sizes.get(name, 0) for name in self._features]
+        return [sizes.get(name, 0) for name in self._features.names]
 
 
-def _list_column(schema: Any, features: set[str], label: str | None) -> str | None:
-    """The one column of lists that holds the features, where no feature has a column of its own."""
+def _list_column(schema: Any, features: Features, label: str | None) -> str | None:
+    """The one column of lists that holds the features, where none has a column of its own, and none is categorical."""
     found = [field.name for field in schema if field.name != label and arrow.is_list(field.type)]
-    return str(found[0]) if len(found) == 1 and not features & set(schema.names) else None
+    if len(found) != 1 or features.categories or set(features.names) & set(schema.names):
+        return None
+    return str(found[0])
 
 
 def _beside(lists: str, names: list[str], manifest: Manifest, label: str | None) -> Columns:

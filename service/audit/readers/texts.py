@@ -1,6 +1,6 @@
-"""Rows that stand in JSON, one text each: a list of numbers in the order of the features, or an object by their names.
+"""Rows that stand in JSON, one text each: a list of values in the order of the features, or an object by their names.
 
-Numbers become float32 by the very code that reads prediction requests.
+Values become float32 by the very code that reads prediction requests.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +14,7 @@ from model.manifest import Manifest
 from service.audit.readers.batch import IGNORED_AT_MOST, row_error
 from service.audit.readers.scan import BLOCK
 from service.errors import shown
+from service.features import Features
 from service.numbers import narrow
 from service.v1.instances import rows_to_array
 
@@ -37,9 +38,8 @@ class RowTexts:
             key: of the label in each row, which must be an object then.
             extra: whether an object may have further keys, as a table has further columns.
         """
-        self._manifest = manifest
-        self._features = frozenset(feature.name for feature in manifest.features)
-        self._width = len(manifest.features)
+        self._features = Features.of(manifest)
+        self._names = frozenset(self._features.names)
         self._parser = Parser()
         self._decode = decode
         self._where = where
@@ -58,7 +58,7 @@ class RowTexts:
         Raises:
             InvalidInputError: one is not what the model takes; the pointer of its first fault leads to it.
         """
-        if self._key is None:
+        if self._key is None and not self._features.categories:
             x = self._lists(texts)
             if x is not None:
                 return x, None
@@ -66,24 +66,25 @@ class RowTexts:
         labels = None if self._key is None else [self._label(row, first + k) for k, row in enumerate(rows)]
         if self._extra:
             rows = [self._trimmed(row) if isinstance(row, dict) else row for row in rows]
-        return rows_to_array(rows, self._manifest, self._where, first), labels
+        return rows_to_array(rows, self._features, self._where, first), labels
 
     def _lists(self, texts: Sequence[bytes]) -> NDArray[np.float32] | None:
         """All rows at once, where each is a plain list of as many numbers as there are features; else None.
 
         Each text begins with the only opening bracket that it has: so none can end within another one.
         """
+        width = self._features.width
         body = b"[" + b",".join(texts) + b"]"
         if body.count(b"[") != len(texts) + 1 or not all(text.lstrip().startswith(b"[") for text in texts):
             return None
         try:
             rows: Any = self._parser.parse(body)
-            if len(rows) != len(texts) or any(not isinstance(row, Array) or len(row) != self._width for row in rows):
+            if len(rows) != len(texts) or any(not isinstance(row, Array) or len(row) != width for row in rows):
                 return None
             values = np.frombuffer(rows.as_buffer(of_type="d"), np.float64)
         except (ValueError, RuntimeError, TypeError):  # it is no JSON, or there is something else than numbers
             return None
-        return narrow(values.reshape(len(texts), self._width))
+        return narrow(values.reshape(len(texts), width))
 
     def _label(self, row: Any, number: int) -> Any:
         """Take the label out of a row."""
@@ -93,12 +94,12 @@ class RowTexts:
 
     def _trimmed(self, row: dict[str, Any]) -> dict[str, Any]:
         """The features alone."""
-        if row.keys() == self._features:
+        if row.keys() == self._names:
             return row
         for key in row:
-            if key not in self._features and len(self._ignored) < IGNORED_AT_MOST:
+            if key not in self._names and len(self._ignored) < IGNORED_AT_MOST:
                 self._ignored[shown(key)] = None
-        return {key: value for key, value in row.items() if key in self._features}
+        return {key: value for key, value in row.items() if key in self._names}
 
 
 def pieces(texts: Iterator[bytes]) -> Iterator[list[bytes]]:

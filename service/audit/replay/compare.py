@@ -9,8 +9,8 @@ the place. So a row whose numbers differ from those of a full batch is computed 
 exact where one of them gives every number of the record, bit by bit.
 
 **Rounding.** What is not exact, as on another processor, provider or version of the runtime, must lie within the
-rounding bound of the exact value (`service.audit.replay.rounding`). A digest of a gradient or a Jacobian cannot be
-compared so: it is reproduced, or said not to be.
+rounding bound of the exact value (`service.audit.replay.rounding`). A digest of a gradient, a Jacobian or flips cannot
+be compared so: it is reproduced, or said not to be.
 """
 
 from collections.abc import Sequence

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from model.manifest import Manifest
 from service.audit.readers.data import Data, open_reader
 from service.audit.replay.recorded import Document, digest_of_input, values
-from service.trail.record import Inputs, Kept
+from service.features import Features
+from service.trail.inputs import Inputs, Kept
 
 
 class KnownInputs:
@@ -21,6 +22,7 @@ class KnownInputs:
         """Take a file and the key of its digests; without them, what the records hold is all there is."""
         self._data = data
         self._key = key
+        self._features: dict[str, Features] = {}
         self._rows: dict[str, dict[str, NDArray[np.float32]]] = {}
 
     def find(self, digest: str, manifest: Manifest, document: Document) -> NDArray[np.float32] | str:
@@ -35,25 +37,29 @@ class KnownInputs:
             MalformedBodyError: the file is not of its format.
             InvalidInputError: a row of it is not what the model takes.
         """
-        own = values(document)
+        if digest not in self._features:
+            self._features[digest] = Features.of(manifest)
+        features = self._features[digest]
+        own = values(document, features)
         if own is not None:
-            return own if len(own) == len(manifest.features) else "the input has another number of features"
+            return own
+        kept = (document["input"] or {}).get("values")
+        if kept is not None and len(kept) != features.width:
+            return "the input has another number of features"
         keyed = digest_of_input(document)
         if keyed is None:
             return "the record keeps nothing of the input"
         if self._data is None or self._key is None:
-            kept = (
-                "some values of the input are redacted" if document["input"].get("values") else "the input is a digest"
-            )
-            return f"{kept}, and no --inputs are given"
+            why = "the input is a digest" if kept is None else "some values of the input are redacted"
+            return f"{why}, and no --inputs are given"
         if digest not in self._rows:
-            self._rows[digest] = self._read(manifest, self._data, self._key)
+            self._rows[digest] = self._read(manifest, features, self._data, self._key)
         found = self._rows[digest].get(keyed)
         return "no row of --inputs has the digest of the input" if found is None else found
 
     @staticmethod
-    def _read(manifest: Manifest, data: Data, key: bytes) -> dict[str, NDArray[np.float32]]:
-        inputs = Inputs(Kept("hmac", key, frozenset()), [feature.name for feature in manifest.features])
+    def _read(manifest: Manifest, features: Features, data: Data, key: bytes) -> dict[str, NDArray[np.float32]]:
+        inputs = Inputs(Kept("hmac", key, frozenset()), features)
         return {
             inputs.digest(row): row
             for batch in open_reader(data, manifest, None)

@@ -184,6 +184,11 @@ def _positive(difference: Callable[..., Floats]) -> Rule:
     return rule
 
 
+def _transpose(_: Sampling, inputs: list[Floats], attributes: Attributes) -> list[Floats]:
+    """Of constants, which have no axis of samples."""
+    return [np.transpose(inputs[0], attributes["perm"])]
+
+
 RULES: dict[str, Rule] = {
     "Abs": _exactly(np.abs),
     "Add": _rounded(np.add),
@@ -191,14 +196,17 @@ RULES: dict[str, Rule] = {
     "Clip": _exactly(np.clip),
     "Concat": _concat,
     "Div": _rounded(np.divide),
+    "Equal": _exactly(lambda a, b: (a == b).astype(np.float64)),
     "Exp": _exp,
     "Gather": _gather,
     "Gemm": _gemm,
     "Greater": _positive(np.subtract),
+    "IsNaN": _exactly(lambda values: np.isnan(values).astype(np.float64)),
     "Less": _positive(lambda a, b: b - a),
     "MatMul": _matmul,
     "Mul": _rounded(np.multiply),
     "Neg": _exactly(np.negative),
+    "Not": _exactly(lambda truths: 1 - truths),
     "Or": _exactly(np.maximum),
     "Pad": _pad,
     "ReduceMean": _reduce_mean,
@@ -210,8 +218,14 @@ RULES: dict[str, Rule] = {
     "Softmax": _softmax,
     "Split": _split,
     "Sqrt": _rounded(lambda values: np.sqrt(np.maximum(values, 0))),
+    "Squeeze": _exactly(lambda values, axes: np.squeeze(values, tuple(int(axis) for axis in axes))),
     "Sub": _rounded(np.subtract),
     "TopK": _top_k,
+    "Transpose": _transpose,
     "Unsqueeze": _exactly(lambda values, axes: np.expand_dims(values, [int(axis) for axis in axes])),
+    "Where": _exactly(lambda truths, a, b: np.asarray(np.where(truths > 0, a, b))),
 }
-"""By the operator's ONNX name: those that `model.export` writes, as it writes them."""
+"""By the operator's ONNX name: those that `model.export` writes, as it writes them.
+
+Equal, IsNaN, Not and Where decide by what was sent, which nothing has rounded: so the samples do not differ there.
+"""

@@ -1,8 +1,8 @@
 """What the record of a prediction says, as arrays again: the outputs of the graph that the service computed then.
 
 The inverse of `service.trail.record`. Numbers in a record are the shortest decimals of float32 values, so that they
-come back to the bit; those that were not finite are null there, and NaN here. Of a gradient or a Jacobian a record has
-the SHA-256 only.
+come back to the bit; those that were not finite are null there, and NaN here. Of a gradient, a Jacobian or
+the predictions with other categories a record has the SHA-256 only.
 """
 
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.features import Features
 from service.trail.record import DIGESTED
 
 PREDICTED = ("expected_level", "logits", "probabilities", "value")
@@ -45,12 +46,17 @@ def digests(document: Document) -> dict[str, str]:
     return {name: kept[f"{name}_sha256"] for name in DIGESTED if f"{name}_sha256" in kept}
 
 
-def values(document: Document) -> NDArray[np.float32] | None:
-    """The input, [features]; None where the record does not have all of it."""
-    numbers = (document["input"] or {}).get("values")
-    if numbers is None or None in numbers:
+def values(document: Document, features: Features) -> NDArray[np.float32] | None:
+    """The input, [features]; None where the record does not have all of it.
+
+    A null is a missing value, where the feature may be missing and the record does not say that it is redacted.
+    """
+    kept = document["input"] or {}
+    found = kept.get("values")
+    if found is None or "redacted" in kept or len(found) != features.width:
         return None
-    return np.array(numbers, np.float32)
+    rows = features.rows([found])
+    return None if rows is None else rows[0]
 
 
 def digest_of_input(document: Document) -> str | None:

@@ -41,7 +41,7 @@ class Tally:
     excess: float = 0.0
     """The greatest distance from an exact value, in rounding bounds."""
     digests: int = 0
-    """Records within rounding whose digest of a gradient or a Jacobian was not reproduced."""
+    """Records within rounding whose digest of a gradient, a Jacobian or flips was not reproduced."""
     different: list[tuple[str, Finding]] = field(default_factory=list)
     """By their ids, the first NAMED."""
 

@@ -1,14 +1,20 @@
 """The training loop: that it learns, repeats itself, lowers what it penalises, and stops where it cannot go on."""
 
 import math
+import re
+import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from model import dreg
-from model.encoding import Standardisation
+from model.encoding import Encoding, Standardisation
 from model.heads import ClassificationHead
 from model.network import CRNetwork
 from model.outputs import Task
@@ -16,8 +22,10 @@ from model.sensitivity import report
 from tests.builders import make_head
 from tests.training.tables import make_config, make_table
 from training.data.embedded import digits
+from training.data.table import Split, Table
 from training.errors import DivergenceError, TrainingError
-from training.fit import COEFFICIENT_RATE, WARM_UP, Epoch, fit, rate_factor
+from training.fitting import Epoch, fit
+from training.optimiser import COEFFICIENT_RATE
 from training.plain import PlainNetwork
 
 HELD_OUT = 500
@@ -31,6 +39,12 @@ def digit_rows() -> tuple[Tensor, Tensor]:
     return torch.from_numpy(table.x), torch.from_numpy(table.y)
 
 
+def first_rows(stop: int | None = None, table: Table | None = None) -> Split:
+    """The rows before `stop` to train on, all others to no part; of the digits unless another table is given."""
+    none = np.zeros(0, np.int64)
+    return Split(np.arange(len((table or digits()).y))[:stop], none, none, none)
+
+
 def digit_network(seed: int = 0) -> CRNetwork:
     """A small network for the digits, standardised by one mean and scale."""
     torch.manual_seed(seed)
@@ -39,10 +53,9 @@ def digit_network(seed: int = 0) -> CRNetwork:
 
 def train_on_digits(seed: int = 0, **settings: object) -> tuple[CRNetwork, list[Epoch]]:
     """A small network after two epochs on the digits, or what the settings say."""
-    x, y = digit_rows()
     network = digit_network(seed)
     config = make_config(**{"batch_size": 64, "learning_rate": 0.01, "seed": seed} | settings)
-    return network, fit(network, x[:-HELD_OUT], y[:-HELD_OUT], config)
+    return network, fit(network, digits(), first_rows(-HELD_OUT), config)
 
 
 @torch.no_grad()
@@ -84,16 +97,15 @@ def test_loss_falls(task: Task) -> None:
     if task is Task.REGRESSION:
         head.mean, head.scale = y.mean(), y.std()
     network = CRNetwork(standardisation, (8,), head)
-    epochs = fit(network, x, y, make_config(epochs=15, learning_rate=0.01, dreg_weight=0.01))
+    epochs = fit(network, table, first_rows(table=table), make_config(epochs=15, learning_rate=0.01, dreg_weight=0.01))
     assert epochs[-1].loss < 0.6 * epochs[0].loss
 
 
 def test_epochs_are_told_as_they_end() -> None:
     """Each epoch is handed over with its number, finite means, and λ as the schedule has it at its last step."""
     told: list[Epoch] = []
-    x, y = digit_rows()
     config = make_config(epochs=4, batch_size=256, dreg_weight=0.4, dreg_start=0.1, dreg_ramp=(0.0, 0.5))
-    returned = fit(digit_network(), x, y, config, told.append)
+    returned = fit(digit_network(), digits(), first_rows(), config, told.append)
     assert told == returned
     assert [(1, 4), (2, 4), (3, 4), (4, 4)] == [(epoch.number, epoch.of) for epoch in told]
     assert all(math.isfinite(epoch.loss) and epoch.penalty > 0 for epoch in told)
@@ -109,7 +121,7 @@ def test_first_loss_is_that_of_the_untrained_network() -> None:
     with torch.no_grad():
         trace = network.trace(x)
         loss, penalty = network.head.loss(trace.scores, y).item(), dreg.local(network, trace).item()
-    (epoch,) = fit(network, x, y, make_config(epochs=1, batch_size=5000))
+    (epoch,) = fit(network, digits(), first_rows(), make_config(epochs=1, batch_size=5000))
     assert [loss, penalty] == pytest.approx([epoch.loss, epoch.penalty], rel=1e-5)
 
 
@@ -122,10 +134,9 @@ def test_same_seed_gives_the_same_bits() -> None:
 
 def test_other_seed_gives_other_weights() -> None:
     """From the same initial weights, another seed shuffles the rows otherwise."""
-    x, y = digit_rows()
     networks = digit_network(), digit_network()
     for network, seed in zip(networks, (1, 2), strict=True):
-        fit(network, x, y, make_config(epochs=1, batch_size=256, seed=seed))
+        fit(network, digits(), first_rows(), make_config(epochs=1, batch_size=256, seed=seed))
     first, second = map(snapshot, networks)
     assert not torch.equal(first["output.weight"], second["output.weight"])
     assert not torch.equal(first["layers.0.weight"], second["layers.0.weight"])
@@ -168,30 +179,14 @@ def test_network_is_left_in_evaluation_mode() -> None:
     assert not train_on_digits(epochs=1)[0].training
 
 
-@pytest.mark.parametrize(
-    ("progress", "expected"), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0), (0.325, 0.5 + 0.5**1.5), (0.55, 0.5), (1.0, 0.0)]
-)
-def test_learning_rate_warms_up_and_fades(progress: float, expected: float) -> None:
-    """It rises in a line over the first tenth, and falls by half a cosine to nothing at the end."""
-    assert expected == pytest.approx(rate_factor(progress), abs=1e-12)
-
-
-def test_learning_rate_has_one_peak() -> None:
-    """Between its ends the rate rises to its peak and falls again, never above it and never below nothing."""
-    shares = [rate_factor(k / 1000) for k in range(1001)]
-    peak = round(WARM_UP * 1000)
-    assert sorted(shares[: peak + 1]) == shares[: peak + 1]
-    assert sorted(shares[peak:], reverse=True) == shares[peak:]
-    assert (0.0, 1.0) == (min(shares), max(shares))
-
-
 def test_coefficients_learn_more_slowly() -> None:
     """The first step of Adam is as long as its rate: that of the coefficients is 0.3 of that of the biases."""
-    x, y = digit_rows()
     network = digit_network()
     before = snapshot(network)
-    fit(network, x, y, make_config(epochs=1, batch_size=5000, learning_rate=100.0, dreg_weight=0.0))
-    moved = {name: (value - before[name]).abs().max().item() for name, value in network.state_dict().items()}
+    fit(network, digits(), first_rows(), make_config(epochs=1, batch_size=5000, learning_rate=100.0, dreg_weight=0.0))
+    moved = {
+        name: (value - before[name]).abs().max().item() for name, value in network.named_parameters() if len(value)
+    }
     assert moved["layers.0.bias"] > 0
     assert 0.3 == COEFFICIENT_RATE
     for layer in (0, 1):
@@ -201,15 +196,51 @@ def test_coefficients_learn_more_slowly() -> None:
 
 def test_only_matrices_decay() -> None:
     """With decay and without, one step moves biases and coefficients alike, and the weight matrices otherwise."""
-    x, y = digit_rows()
     ends = []
     for decay in (0.0, 0.9):
         network = digit_network()
         settings = {"epochs": 1, "batch_size": 5000, "learning_rate": 100.0, "weight_decay": decay}
-        fit(network, x, y, make_config(**settings))
+        fit(network, digits(), first_rows(), make_config(**settings))
         ends.append(snapshot(network))
     changed = {name for name in ends[0] if not torch.equal(ends[0][name], ends[1][name])}
     assert {"layers.0.weight", "layers.1.weight", "output.weight"} == changed
+
+
+def target_run(**settings: object) -> list[Epoch]:
+    """Epochs on the digits, watched on the last of them."""
+    rows, none = np.arange(1797), np.zeros(0, np.int64)
+    parts = Split(rows[:-HELD_OUT], rows[-HELD_OUT:], none, none)
+    given = {"epochs": 8, "batch_size": 64, "learning_rate": 0.01, "dreg_weight": 2.0, "validation_share": 0.2}
+    return fit(digit_network(), digits(), parts, make_config(**(given | settings)))
+
+
+def test_weight_rises_until_the_target_is_reached() -> None:
+    """λ ends below λ₁ and the norm's p99 at the target, between that of a training without DREG and that with λ₁."""
+    unregularised, most = (target_run(dreg_weight=weight)[-1].gradient_norm_p99 or 0.0 for weight in (0.0, 2.0))
+    target = (most * unregularised) ** 0.5
+    epochs = target_run(dreg_target=target, dreg_ramp=(0.0, 1.0))
+    assert most < (epochs[-1].gradient_norm_p99 or math.inf) < 1.2 * target < unregularised
+    assert 0 < epochs[-1].weight < 2.0
+    held = [epoch.held_since for epoch in epochs]
+    assert [((epoch.gradient_norm_p99 or math.inf) <= target) for epoch in epochs] == [
+        since is not None for since in held
+    ]
+    for before, after in pairwise(epochs):
+        assert (after.weight == before.weight) == (before.held_since is not None)
+
+
+def test_a_table_that_is_mapped_is_not_copied(tmp_path: Path) -> None:
+    """A table of 256 MB in a file is trained on with little more memory than its batches take."""
+    rows = 1_000_000
+    x = np.memmap(tmp_path / "x", np.float32, "w+", shape=(rows, 64))  # a file of holes: zeros
+    table = replace(digits(), x=x, y=np.zeros(rows, np.int64))
+    sample, none = np.arange(0, rows, 500), np.zeros(0, np.int64)
+    parts = Split(sample[:1500], sample[1500:], none, none)
+    tracemalloc.start()
+    fit(digit_network(), table, parts, make_config(epochs=2, validation_share=0.1))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 @pytest.mark.parametrize("form", FORM_WEIGHTS)
@@ -218,12 +249,17 @@ def test_divergence_is_an_error_that_says_what_to_try(form: str) -> None:
     network = digit_network()
     for layer in network.polynomial_layers():
         layer.activation.bound = None
-    x, y = digit_rows()
     told: list[Epoch] = []
     with pytest.raises(DivergenceError) as caught:
-        fit(network, x, y, make_config(epochs=5, learning_rate=1000.0, bound=None, dreg=form), told.append)
+        fit(
+            network,
+            digits(),
+            first_rows(),
+            make_config(epochs=5, learning_rate=1000.0, bound=None, dreg=form),
+            told.append,
+        )
     message = str(caught.value)
-    assert message.startswith(f"training diverged in epoch {len(told) + 1} (loss ")
+    assert re.match(rf"training diverged in epoch {len(told) + 1}, step \d+ of 57 \(loss ", message)
     for flag in ("--learning-rate than 1000", "--bound", "--degree"):
         assert flag in message
     assert isinstance(caught.value, TrainingError)
@@ -244,9 +280,8 @@ def test_divergence_is_an_error_that_says_what_to_try(form: str) -> None:
 )
 def test_any_number_of_steps_trains(rows: int, batch_size: int, epochs: int) -> None:
     """However many steps rows, batch size and epochs come to, the training runs to its end."""
-    x, y = digit_rows()
     config = make_config(epochs=epochs, batch_size=batch_size)
-    assert epochs == len(fit(digit_network(), x[:rows], y[:rows], config))
+    assert epochs == len(fit(digit_network(), digits(), first_rows(rows), config))
 
 
 @pytest.mark.parametrize(
@@ -260,12 +295,16 @@ def test_epochs_by_default_make_enough_steps(rows: int, batch_size: int, expecte
 
 def test_relu_network_trains_without_a_penalty() -> None:
     """The baseline learns by its loss alone, whatever the settings say of DREG."""
-    x, y = digit_rows()
     ends = []
     for weight in (0.0, 5.0):
         torch.manual_seed(0)
-        network = PlainNetwork(Standardisation([4.9] * 64, [6.0] * 64), (16,), ClassificationHead(10))
-        epochs = fit(network, x, y, make_config(epochs=3, learning_rate=0.01, dreg_weight=weight, dreg_start=weight))
+        network = PlainNetwork(Encoding(Standardisation([4.9] * 64, [6.0] * 64)), (16,), ClassificationHead(10))
+        epochs = fit(
+            network,
+            digits(),
+            first_rows(),
+            make_config(epochs=3, learning_rate=0.01, dreg_weight=weight, dreg_start=weight),
+        )
         ends.append(snapshot(network))
         assert [0.0, 0.0, 0.0] == [epoch.penalty for epoch in epochs]
         assert epochs[-1].loss < 0.6 * epochs[0].loss
@@ -275,7 +314,7 @@ def test_relu_network_trains_without_a_penalty() -> None:
 def test_relu_network_is_linear_layers_with_relu_between() -> None:
     """The baseline computes W₃ relu(W₂ relu(W₁ x̂ + b₁) + b₂) + b₃ on standardised rows."""
     torch.manual_seed(0)
-    network = PlainNetwork(Standardisation([1.0, 2.0], [2.0, 4.0]), (5, 3), ClassificationHead(4))
+    network = PlainNetwork(Encoding(Standardisation([1.0, 2.0], [2.0, 4.0])), (5, 3), ClassificationHead(4))
     x = torch.randn(7, 2)
     h = (x - torch.tensor([1.0, 2.0])) / torch.tensor([2.0, 4.0])
     state = network.state_dict()

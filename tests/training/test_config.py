@@ -1,0 +1,39 @@
+"""Settings that go together, and those that do not."""
+
+import pytest
+from pydantic import ValidationError
+
+from tests.training.tables import make_config
+
+
+@pytest.mark.parametrize(
+    ("settings", "field", "message"),
+    [
+        ({"patience": 3}, "patience", "expected --validation-share with it"),
+        ({"dreg_target": 1.0}, "validation_share", "expected a share above 0, which --dreg-target needs"),
+        (
+            {"dreg_target": 1.0, "validation_share": 0.1, "dreg_schedule": "constant"},
+            "dreg_target",
+            "expected --dreg-schedule linear or cosine with it",
+        ),
+        ({"resume": True}, "resume", "expected --checkpoints with it"),
+    ],
+)
+def test_a_setting_without_what_it_needs_is_refused(settings: dict[str, object], field: str, message: str) -> None:
+    """One message, at one flag, says what is missing."""
+    with pytest.raises(ValidationError, match=message) as caught:
+        make_config(**settings)
+    assert [(field,)] == [problem["loc"] for problem in caught.value.errors()]
+
+
+def test_settings_with_what_they_need_are_taken() -> None:
+    """The same settings, completed."""
+    config = make_config(patience=3, dreg_target=1.0, validation_share=0.1, resume=True, checkpoints="state")
+    assert (3, 1.0, 0.1, True) == (config.patience, config.dreg_target, config.validation_share, config.resume)
+
+
+@pytest.mark.parametrize("nothing", ["none", "off", None])
+def test_patience_and_target_can_be_switched_off(nothing: str | None) -> None:
+    """By name, as the command line has no null; then they need nothing."""
+    config = make_config(patience=nothing, dreg_target=nothing)
+    assert (None, None) == (config.patience, config.dreg_target)

@@ -1,0 +1,83 @@
+"""Missing values: empty cells, NaN, and the texts that the settings name."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.training.tables import ROWS, each_format, make_frame, read, refused, write
+from training.data.table import Column
+
+
+@each_format
+def test_gaps_are_missing(tmp_path: Path, ending: str) -> None:
+    """An empty cell of a CSV and a null of Parquet are NaN; a column without them cannot be missing."""
+    frame = make_frame(ROWS)
+    frame.loc[[7, 9], "height"] = None
+    table = read(write(frame, tmp_path / f"t{ending}"))
+    assert (Column("width"), Column("height", missing=True)) == table.columns
+    assert [7, 9] == np.flatnonzero(np.isnan(table.x[:, 1])).tolist()
+    assert not np.isnan(table.x[:, 0]).any()
+
+
+@each_format
+@pytest.mark.parametrize("dtype", ["int64", "float64", "float32"])
+def test_a_number_may_stand_for_missing(tmp_path: Path, ending: str, dtype: str) -> None:
+    """In a numeric column the text "0" is 0 and 0.0, in the named column alone."""
+    zeros = np.arange(ROWS) % 5
+    frame = make_frame(ROWS).assign(insulin=zeros.astype(dtype), births=zeros)
+    table = read(write(frame, tmp_path / f"t{ending}"), missing={"insulin": ("0",)})
+    assert (Column("insulin", missing=True), Column("births")) == table.columns[2:]
+    np.testing.assert_array_equal(np.where(zeros == 0, np.nan, zeros), table.x[:, 2])
+
+
+def test_a_number_as_text_may_stand_for_missing(tmp_path: Path) -> None:
+    """So in a column of text that is all numbers: "-999.0" is -999."""
+    texts = ["-999.0" if k % 4 == 0 else str(k) for k in range(ROWS)]
+    frame = make_frame(ROWS).assign(height=pd.Series(texts, dtype="str"))
+    table = read(write(frame, tmp_path / "t.parquet"), missing={"height": ("-999",)})
+    assert Column("height", missing=True) == table.columns[1]
+    assert ROWS // 4 == np.isnan(table.x[:, 1]).sum()
+
+
+@each_format
+def test_texts_may_stand_for_missing(tmp_path: Path, ending: str) -> None:
+    """Each of several texts, in a column of numbers as in one of categories."""
+    frame = make_frame(ROWS).assign(
+        height=["?" if k % 6 == 0 else "n/k" if k % 6 == 1 else str(k) for k in range(ROWS)],
+        colour=["?", "red", "blue"] * (ROWS // 3),
+    )
+    table = read(write(frame, tmp_path / f"t{ending}"), missing={"height": ("?", "n/k"), "colour": ("?",)})
+    assert (
+        Column("height", missing=True),
+        Column("colour", categories=("blue", "red"), missing=True),
+    ) == table.columns[1:]
+    assert ROWS // 3 == np.isnan(table.x[:, 1]).sum() == np.isnan(table.x[:, 2]).sum()
+    np.testing.assert_array_equal([np.nan, np.nan, 2.0, 3.0], table.x[:4, 1])
+
+
+def test_texts_that_do_not_come_change_nothing(tmp_path: Path) -> None:
+    """A column in which nothing is missing is not said to be missing."""
+    path = write(make_frame(ROWS), tmp_path / "t.csv")
+    assert read(path).sha256() == read(path, missing={"height": ("?", "-999")}).sha256()
+
+
+def test_categories_match_by_text_alone(tmp_path: Path) -> None:
+    """A category "00" is not missing where "0" is."""
+    frame = make_frame(ROWS).assign(code=["0", "00", "1"] * (ROWS // 3))
+    table = read(write(frame, tmp_path / "t.csv"), categorical=("code",), missing={"code": ("0",)})
+    assert Column("code", categories=("00", "1"), missing=True) == table.columns[2]
+
+
+@each_format
+def test_a_target_that_is_said_to_be_missing_is_refused(tmp_path: Path, ending: str) -> None:
+    """A target cannot be missing: the message has the first row."""
+    message = refused(write(make_frame(ROWS), tmp_path / f"t{ending}"), missing={"outcome": ("2",)})
+    assert "target 'outcome': expected a value in every row, got 40 missing, the first in row 3" == message
+
+
+def test_a_number_that_is_there_or_missing_is_taken(tmp_path: Path) -> None:
+    """One value in some rows and none in the others: that tells them apart."""
+    frame = make_frame(ROWS).assign(height=[1.0, np.nan] * (ROWS // 2))
+    assert Column("height", missing=True) == read(write(frame, tmp_path / "t.csv")).columns[1]

@@ -1,0 +1,82 @@
+"""What a training shows on a terminal and in a file of lines."""
+
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from training.epoch import Epoch
+from training.progress import TrainingProgress, remarks
+
+PLAIN = Epoch(10, 100, 0.5, 0.0, 0.0)
+
+
+def shown(*epochs: Epoch, terminal: bool = False) -> str:
+    """What is written of the epochs of one network."""
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=200, color_system=None)
+    with TrainingProgress(console) as progress:
+        for epoch in epochs:
+            progress.epoch("ChainzRule", epoch)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+def test_a_line_has_the_loss() -> None:
+    """Without a terminal, every tenth of the run leaves a line."""
+    assert "ChainzRule epoch 10/100  loss 0.5000\n" == shown(PLAIN, dataclasses.replace(PLAIN, number=11))
+
+
+def test_a_line_has_what_was_measured_on_the_validation_rows() -> None:
+    """Validation loss and the norm's p99 stand beside the loss, where there are any."""
+    watched = dataclasses.replace(PLAIN, penalty=2.0, weight=0.1, validation_loss=0.75, gradient_norm_p99=1.25)
+    expected = "loss 0.5000  DREG 2.000 × λ 0.1  validation loss 0.7500, norm p99 1.25\n"
+    assert f"ChainzRule epoch 10/100  {expected}" == shown(watched)
+    assert "validation loss 0.7500" in shown(watched, terminal=True)
+
+
+def test_early_stopping_is_told() -> None:
+    """The last epoch, how many there might have been, and the one that is kept."""
+    stopped = dataclasses.replace(PLAIN, number=23, best=13, stopped=True)
+    expected = "ChainzRule: stopped after epoch 23 of 100, best at 13, whose weights are kept\n"
+    assert shown(stopped).endswith(expected)
+    assert expected.strip() in shown(stopped, terminal=True)
+    assert "23/23" in shown(stopped, terminal=True)
+
+
+@pytest.mark.parametrize("number", [99, 100])
+def test_the_best_epoch_and_a_held_weight_are_told_at_the_end(number: int) -> None:
+    """Once, with the last epoch, and not before."""
+    epoch = dataclasses.replace(PLAIN, number=number, best=88, held_since=40, weight=0.034)
+    epoch = dataclasses.replace(epoch, gradient_norm_p99=1.9, target=2.0)
+    expected = [
+        "best at epoch 88 of 100, whose weights are kept",
+        "λ held at 0.034 since epoch 40: the p99 of the gradient norm is at or below --dreg-target 2",
+    ]
+    assert (expected if number == 100 else []) == remarks(epoch)
+
+
+def test_a_target_that_was_missed_is_told() -> None:
+    """A norm that λ₁ did not bring down to the target asks for more weight; one that came below it says nothing."""
+    missed = dataclasses.replace(PLAIN, number=100, gradient_norm_p99=3.831, target=2.0)
+    expected = "the p99 of the gradient norm, 3.83 after the last epoch, is above --dreg-target 2: try a larger "
+    assert [f"{expected}--dreg-weight, or more --epochs"] == remarks(missed)
+    assert [] == remarks(dataclasses.replace(missed, gradient_norm_p99=2.0))
+
+
+def test_nothing_is_told_of_what_was_not_asked_for() -> None:
+    """A training without patience and target ends without a word."""
+    assert [] == remarks(dataclasses.replace(PLAIN, number=100))
+
+
+@pytest.mark.parametrize(
+    ("epochs", "expected"),
+    [
+        (9, "ChainzRule: goes on after epoch 9, from its checkpoint\n"),
+        (0, "ChainzRule: no checkpoint yet to resume from, so it starts with the first epoch\n"),
+    ],
+)
+def test_resuming_is_told(epochs: int, expected: str) -> None:
+    """With the first epoch that runs, whichever that is."""
+    assert shown(dataclasses.replace(PLAIN, resumed_after=epochs)).startswith(expected)

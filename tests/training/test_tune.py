@@ -1,0 +1,320 @@
+"""The search for λ: the rule by hand, the search itself on a small table, and the command."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from model import bundle
+from model.outputs import Task
+from tests.training.tables import make_frame, make_table
+from training.cli import main
+from training.commands.tune import duration, edge_note
+from training.errors import DataError, DivergenceError
+from training.evaluate import Answers
+from training.tuning.front import Front, Trial
+from training.tuning.plot import draw
+from training.tuning.settings import TuneConfig
+from training.tuning.study import row_losses, search, standard_error
+
+
+def make_trial(number: int, weight: float, loss: float | None, p99: float | None, error: float = 0.02) -> Trial:
+    """A trial with figures, or without."""
+    failure = "it diverged" if loss is None else None
+    return Trial(number, weight, (8,), 2e-3, loss, None if loss is None else error, p99, 1.5, failure)
+
+
+def make_config(**settings: Any) -> TuneConfig:
+    """A short search on small networks."""
+    short = {"dataset": "made_up", "hidden": (8,), "epochs": 2, "batch_size": 32, "trials": 4, "compare": ()}
+    return TuneConfig.model_validate(short | settings)
+
+
+FRONT = Front(
+    Task.CLASSIFICATION,
+    200,
+    (
+        make_trial(1, 0.0, 0.050, 4.0),
+        make_trial(2, 0.1, 0.045, 2.0),
+        make_trial(3, 1.0, 0.060, 1.0),
+        make_trial(4, 3.0, 0.0651, 0.5),
+        make_trial(5, 9.0, 0.30, 0.1),
+        make_trial(6, 0.2, 0.055, 2.5),
+        make_trial(7, 99.0, None, None),
+    ),
+)
+
+# The rule
+
+
+def test_smoothest_within_one_standard_error_is_chosen() -> None:
+    """The best loses 4.5 % and has a standard error of 2 %: up to 6.5 % all are as good, and trial 3 is smoothest."""
+    assert 2 == FRONT.best().trial.number
+    assert 0.065 == pytest.approx(FRONT.limit())
+    assert [1, 2, 3, 6] == [each.trial.number for each in FRONT.within()]
+    assert 3 == FRONT.chosen.number
+
+
+def test_front_holds_what_no_other_beats() -> None:
+    """By p99: each is better in the loss than all that are smoother. Trials 1 and 6 are beaten in both by trial 2."""
+    assert [5, 4, 3, 2] == [each.trial.number for each in FRONT.optimal()]
+    for each in FRONT.optimal():
+        assert not [
+            other
+            for other in FRONT.measured()
+            if other.loss <= each.loss
+            and other.gradient_norm_p99 <= each.gradient_norm_p99
+            and (other.loss, other.gradient_norm_p99) != (each.loss, each.gradient_norm_p99)
+        ]
+
+
+def test_choice_is_explained_with_its_figures() -> None:
+    """The sentence says λ, both figures, the limit, the best, λ = 0, and how many failed."""
+    assert FRONT.reason() == (
+        "λ = 1: of 7 trials, 1 of which failed, it has the smallest p99 of the gradient norm, 1, among the 4 whose "
+        "accuracy is no lower than 0.9350: one standard error from the best, 0.9550 at λ = 0.1 (p99 2). Its accuracy "
+        "is 0.9400. Measured on 200 validation rows; the test rows were not looked at. Without the penalty: accuracy "
+        "0.9500, p99 4."
+    )
+
+
+def test_errors_of_a_regression_are_shown_as_their_root() -> None:
+    """A mean squared error of 0.09 is a root mean squared error of 0.3."""
+    front = Front(Task.REGRESSION, 50, (make_trial(1, 0.0, 0.09, 1.0, 0.07), make_trial(2, 1.0, 0.15, 0.5, 0.07)))
+    assert "root mean squared error is no higher than 0.4000" in front.reason()
+    assert 2 == front.chosen.number
+
+
+def test_settings_of_a_trial_without_penalty_have_none_at_all() -> None:
+    """λ = 0 at the end would be undone by a λ at the start."""
+    assert {"dreg_weight": 0.0, "dreg_start": 0.0, "hidden": (8,), "learning_rate": 2e-3} == FRONT.trials[0].settings()
+    assert "dreg_start" not in FRONT.trials[1].settings()
+
+
+# Losses and their standard errors
+
+
+def test_standard_error_of_a_mean() -> None:
+    """Of squared errors and distances SciPy's; of 0/1 errors Laplace's, which no row without an error makes 0."""
+    losses = np.random.default_rng(0).exponential(size=40)
+    assert float(stats.sem(losses)) == pytest.approx(standard_error(losses, Task.REGRESSION))
+    assert float(stats.sem(losses)) == pytest.approx(standard_error(losses, Task.ORDINAL))
+    errors = np.array([1.0] * 3 + [0.0] * 95)
+    assert math.sqrt(0.04 * 0.96 / 98) == pytest.approx(standard_error(errors, Task.CLASSIFICATION))
+    assert standard_error(np.zeros(98), Task.CLASSIFICATION) > 0
+
+
+def test_loss_of_each_row() -> None:
+    """1 where the likeliest class is not the true one; distance in levels; squared error."""
+    rows = np.array([0, 1, 2])
+    zeros = np.zeros(3, np.float32)
+
+    def answers(**prediction: list[Any]) -> Answers:
+        return Answers({name: np.array(values, np.float32) for name, values in prediction.items()}, zeros, zeros, zeros)
+
+    classes = make_table(Task.CLASSIFICATION)
+    wrong = np.eye(3)[(classes.y[:3] + np.array([0, 1, 0])) % 3]
+    assert [0.0, 1.0, 0.0] == row_losses(answers(probabilities=wrong.tolist()), classes, rows).tolist()
+    levels = make_table(Task.ORDINAL)
+    shifted = (levels.y[:3] + np.array([0.5, 0, -1.0])).tolist()
+    assert [0.5, 0.0, 1.0] == row_losses(answers(expected_level=shifted), levels, rows).tolist()
+    values = make_table(Task.REGRESSION)
+    off = (values.y[:3] + np.array([2.0, 0, -1.0])).tolist()
+    assert [4.0, 0.0, 1.0] == pytest.approx(row_losses(answers(value=off), values, rows).tolist(), abs=1e-4)
+
+
+# The search
+
+
+@pytest.mark.parametrize("task", list(Task))
+def test_search_tries_no_penalty_and_the_usual_one_first(task: Task) -> None:
+    """λ = 0, then the default of the task, then what Optuna proposes within the range; all are told of in order."""
+    told: list[Trial] = []
+    config = make_config()
+    front = search(config, make_table(task), told.append)
+    assert list(front.trials) == told
+    assert [1, 2, 3, 4] == [trial.number for trial in front.trials]
+    usual = config.weight_for(task)
+    assert [0.0, usual] == pytest.approx([trial.weight for trial in front.trials[:2]])
+    assert all(usual / 1000 <= trial.weight <= usual * 100 for trial in front.trials[2:])
+    assert (task, 30) == (front.task, front.rows)  # 200 rows less 40 of the test and 40 of calibration: a quarter
+    assert front.chosen in front.trials
+
+
+def test_search_is_repeatable_and_follows_its_seed() -> None:
+    """The same seed, the same trials, times aside; another seed, others."""
+
+    def weights(seed: int) -> list[tuple[float, float | None, float | None]]:
+        trials = search(make_config(seed=seed), make_table()).trials
+        return [(trial.weight, trial.loss, trial.gradient_norm_p99) for trial in trials]
+
+    assert weights(0) == weights(0)
+    assert weights(0) != weights(1)
+
+
+def test_test_rows_are_not_looked_at() -> None:
+    """Other features in the rows of the published test split change no figure."""
+    table = make_table(test_rows=50)
+    x = table.x.copy()
+    x[-50:] += 3.0
+    moved = type(table)(**{**vars(table), "x": x})
+    found = [
+        [(trial.loss, trial.gradient_norm_p99) for trial in search(make_config(trials=2), each).trials]
+        for each in (table, moved)
+    ]
+    assert found[0] == found[1]
+
+
+def test_widths_and_learning_rates_are_searched_when_asked_for() -> None:
+    """One width for all layers, and rates within their range."""
+    config = make_config(hidden=(8, 8), widths=(2, 3), learning_rates=(1e-4, 1e-3), trials=5)
+    proposed = search(config, make_table()).trials[1:]
+    assert {trial.hidden for trial in proposed} <= {(2, 2), (3, 3)}
+    assert all(1e-4 <= trial.learning_rate <= 1e-3 for trial in proposed)
+
+
+def test_study_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Trials of an earlier run are told of again and not trained again; new ones come behind them."""
+    table, path = make_table(), tmp_path / "study.journal"
+    first = search(make_config(study=path, trials=3), table)
+    second = search(make_config(study=path, trials=5), table)
+    assert first.trials == second.trials[:3]
+    assert 5 == len({trial.weight for trial in second.trials})
+    assert second.trials == search(make_config(study=path, trials=5), table).trials
+
+
+def test_study_that_was_torn_by_a_kill_goes_on(tmp_path: Path) -> None:
+    """A last line that was written in part is cut off: the trials before it are kept, that of the line is repeated."""
+    path = tmp_path / "study.journal"
+    trials = search(make_config(study=path, trials=3), make_table()).trials
+    path.write_bytes(path.read_bytes()[:-20])
+    again = search(make_config(study=path, trials=3), make_table()).trials
+    assert trials[:2] == again[:2]
+    assert 3 == len(again)
+
+
+def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
+    """Another table or other settings: their figures cannot be compared."""
+    path = tmp_path / "study.journal"
+    search(make_config(study=path, trials=2), make_table())
+    for config, table in (
+        (make_config(study=path), make_table(seed=1)),
+        (make_config(study=path, degree=2), make_table()),
+    ):
+        with pytest.raises(DataError, match=r"study\.journal: expected a study of this table with these settings"):
+            search(config, table)
+
+
+@pytest.mark.parametrize("text", ["not a study\n", "not a study", '{"trials": 3}\n'])
+def test_file_that_is_no_study_is_refused(tmp_path: Path, text: str) -> None:
+    """A file of something else: the message names it, and it stays as it was."""
+    path = tmp_path / "study.journal"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"study\.journal: expected a file for the study's trials"):
+        search(make_config(study=path), make_table())
+    assert text == path.read_text()
+
+
+def test_failed_trials_are_told_and_the_search_goes_on() -> None:
+    """λ of 10³⁷ overflows: those trials have no figures and a reason, and the one without a penalty is chosen."""
+    front = search(make_config(weight_range=(1e37, 1e38)), make_table())
+    assert [False, True, True, True] == [trial.failure is not None for trial in front.trials]
+    assert "diverged" in str(front.trials[1].failure)
+    assert 0.0 == front.chosen.weight
+    assert "3 of which failed" in front.reason()
+    ET.fromstring(draw(front))
+
+
+def test_search_in_which_all_fail_says_so() -> None:
+    """No trial has figures: the first one's reason."""
+    with pytest.raises(DivergenceError, match="each of the 3 trials failed; the first: training diverged"):
+        search(make_config(trials=3, learning_rate=1e6, bound=None, hidden=(8, 8), epochs=5), make_table())
+
+
+# The drawing, the file and the command
+
+
+def test_drawing_is_the_same_each_time_and_names_its_axes() -> None:
+    """An SVG that parses, with λ of the chosen one, both axes and the limit."""
+    drawn = draw(FRONT)
+    assert drawn == draw(FRONT)
+    texts = " ".join(ET.fromstring(drawn).itertext())
+    for part in ("accuracy on validation rows", "p99 of the gradient norm", "chosen: λ = 1", "λ = 0", "standard error"):
+        assert part in texts
+
+
+def test_document_holds_every_figure() -> None:
+    """As JSON: the choice, its reason, the front and all trials."""
+    document = json.loads(json.dumps(FRONT.document()))
+    assert (3, [5, 4, 3, 2], 7) == (document["chosen"], document["front"], len(document["trials"]))
+    assert FRONT.reason() == document["reason"]
+    metrics = [trial["metric"] for trial in document["trials"]]
+    assert 0.95 == pytest.approx(metrics[0])
+    assert metrics[6] is None
+
+
+def test_duration() -> None:
+    """As a person says it."""
+    assert ["40 s", "12 min", "1 h 50 min"] == [duration(seconds) for seconds in (40.2, 700, 6600)]
+
+
+def test_command_chooses_trains_and_leaves_its_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A line a trial with the time left, the reason, both files, and a bundle that was trained with the chosen λ."""
+    table, output, repository = tmp_path / "rods.csv", tmp_path / "front", tmp_path / "bundles"
+    make_frame(200).to_csv(table, index=False)
+    short = ["--epochs", "2", "--hidden", "4", "--compare=none", "--no-report", "--trials", "3"]
+    places = ["--output", str(output), "--repository", str(repository)]
+    main(["tune", str(table), "--target", "outcome", *short, *places])
+    printed = capsys.readouterr().out
+    assert "trial 1/3  λ 0  accuracy " in printed
+    assert " left)" in printed
+    document = json.loads((output / "front.json").read_text())
+    assert document["reason"] in printed
+    ET.parse(output / "front.svg")
+    manifest = bundle.read(repository / "rods" / "1").manifest
+    chosen = document["trials"][document["chosen"] - 1]
+    assert chosen["weight"] == manifest.provenance.dreg.end_weight
+    assert {"front.json", "front.svg"} == {path.name for path in output.iterdir()}
+
+
+def test_command_without_fit_writes_no_bundle(tmp_path: Path) -> None:
+    """`--no-fit` ends with the choice."""
+    table, repository = tmp_path / "rods.csv", tmp_path / "bundles"
+    make_frame(200).to_csv(table, index=False)
+    short = ["--epochs", "1", "--hidden", "4", "--trials", "2", "--no-fit", "--output", str(tmp_path / "front")]
+    main(["tune", str(table), "--target", "outcome", *short, "--repository", str(repository)])
+    assert not repository.exists()
+    assert (tmp_path / "front" / "front.json").is_file()
+
+
+def test_output_that_is_a_file_is_refused_before_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and one line, and no trial was trained."""
+    (tmp_path / "front").write_text("a file")
+    with pytest.raises(SystemExit) as caught:
+        main(["tune", "digits", "--output", str(tmp_path / "front")])
+    printed = capsys.readouterr()
+    assert (2, "") == (caught.value.code, printed.out)
+    assert f"chainzrule-train: {tmp_path / 'front'}: expected a folder, got a file\n" == printed.err
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--trials", "1"), ("--weight-range", "1,0.1"), ("--weight-range", "0,1"), ("--widths", "0")]
+)
+def test_wrong_flags_of_a_search_are_refused(capsys: pytest.CaptureFixture[str], flag: str, value: str) -> None:
+    """One line that begins with the flag."""
+    with pytest.raises(SystemExit):
+        main(["tune", "digits", flag, value])
+    assert capsys.readouterr().err.startswith(f"chainzrule-train: {flag}: ")
+
+
+def test_choice_at_the_end_of_the_range_is_noted() -> None:
+    """A chosen λ of 1 is near 1.5, the greatest that was tried, and far from 10."""
+    note = edge_note(FRONT.chosen, 0.001, 1.5)
+    assert note is not None
+    assert "a wider --weight-range than 0.001,1.5" in note
+    assert edge_note(FRONT.chosen, 0.001, 10.0) is None

@@ -1,0 +1,137 @@
+"""The library: the same as the command, for callers of Python.
+
+from training import fit
+
+result = fit(frame, "outcome", hidden=(64, 32), dreg_weight=0.3, name="outcome")
+result.path, result.manifest.evaluation.metrics
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from training.config import FitConfig
+from training.data.load import OF_TABLES
+from training.data.load import load as load_named
+from training.data.reader import make_table
+from training.data.source import frame_source
+from training.data.table import Table
+from training.epoch import Epoch
+from training.errors import SettingsError
+from training.pipeline import Result, train
+from training.settings import canonical, validated
+from training.tuning.front import Front, Trial
+from training.tuning.settings import TuneConfig
+from training.tuning.study import search
+
+Config = TypeVar("Config", bound=FitConfig)
+
+IN_MEMORY = "table"
+"""The name of a DataFrame's model where none is given."""
+
+Data = pd.DataFrame | Table | Path | str
+"""A DataFrame, a table that `load` returned, the path of one, or the name of a data set."""
+
+
+def load(table: Data, target: str | None = None, **settings: Any) -> Table:
+    """Read a table as `fit` would, to train on it more than once.
+
+    Args:
+        table: a DataFrame, the path of a .csv, .csv.gz or .parquet file, or the name of a data set.
+        target: the column to predict; None where the data set has one.
+        **settings: those of `training.config.FitConfig` that say how a table is read.
+
+    Raises:
+        SettingsError: a setting is unknown or out of its range.
+        DataError: the table cannot be read or learned from. The message names the column or the row.
+    """
+    return _table(table, _config(FitConfig, table, target, settings))
+
+
+def fit(
+    table: Data,
+    target: str | None = None,
+    *,
+    on_epoch: Callable[[str, Epoch], None] = lambda network, epoch: None,
+    **settings: Any,
+) -> Result:
+    """Train a network on a table and write its bundle, as `chainzrule-train fit` does.
+
+    Args:
+        table: a DataFrame, a table that `load` returned, the path of one, or the name of a data set.
+        target: the column to predict; None where the table or the data set has one.
+        on_epoch: told of each epoch of each network.
+        **settings: those of `training.config.FitConfig`, which describes them: `repository`, `name`, `hidden`, …
+
+    Returns:
+        The written bundle: `path`, `manifest`, and the epochs of every network.
+
+    Raises:
+        SettingsError: a setting is unknown or out of its range.
+        DataError: the table cannot be read or learned from.
+        DivergenceError: training diverged. Nothing is written if anything fails.
+        model.errors.ModelError: the settings describe no network, or the repository cannot be written.
+    """
+    config = _config(FitConfig, table, target, settings)
+    return train(config, _table(table, config), on_epoch)
+
+
+def tune(
+    table: Data,
+    target: str | None = None,
+    *,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    **settings: Any,
+) -> Front:
+    """Try weights λ of the derivative penalty and choose one, as `chainzrule-train tune` does; writes no bundle.
+
+    Args:
+        table: a DataFrame, a table that `load` returned, the path of one, or the name of a data set.
+        target: the column to predict; None where the table or the data set has one.
+        on_trial: told of each trial as it ends.
+        **settings: those of `training.tuning.settings.TuneConfig`: of `FitConfig`, and `trials`, `weight_range`, ….
+
+    Returns:
+        Every trial, and the chosen one: `fit(table, target, **settings | front.chosen.settings())` trains it.
+
+    Raises:
+        SettingsError: a setting is unknown or out of its range.
+        DataError: the table cannot be read or learned from, or the study is of another table or other settings.
+        DivergenceError: every trial diverged.
+    """
+    config = _config(TuneConfig, table, target, settings)
+    return search(config, _table(table, config), on_trial)
+
+
+def _config(model: type[Config], table: Data, target: str | None, settings: dict[str, Any]) -> Config:
+    return validated(model, {**canonical(settings, model, "settings"), **_named(table, target)}, str)
+
+
+def _named(table: Data, target: str | None) -> dict[str, object]:
+    match table:
+        case Table():
+            if target is not None and target != table.target:
+                raise SettingsError(f"target: expected that of the table, {table.target!r}, or None, got {target!r}")
+            return {"dataset": table.name}
+        case pd.DataFrame():
+            return {"dataset": IN_MEMORY, "target": target}
+        case _:
+            return {"dataset": str(table), "target": target}
+
+
+def _table(table: Data, config: FitConfig) -> Table:
+    match table:
+        case Table():
+            given = next((setting for setting in OF_TABLES if getattr(config, setting)), None)
+            if given:
+                raise SettingsError(
+                    f"{given}: expected none beside a table that is read, got {getattr(config, given)!r}"
+                )
+            return table
+        case pd.DataFrame():
+            name = config.name or IN_MEMORY
+            return make_table(frame_source(table, name, name), config)
+        case _:
+            return load_named(config)

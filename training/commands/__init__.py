@@ -1,0 +1,1 @@
+"""The commands of `chainzrule-train`, a file each."""

@@ -1,0 +1,1 @@
+"""ChainzRule networks as scikit-learn estimators."""

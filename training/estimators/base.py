@@ -1,0 +1,376 @@
+"""What the estimators share: reading rows, training a network, asking its graph.
+
+Shapes: n rows, d features, L hidden layers. `X` is an array or nested list of numbers, or a DataFrame whose text and
+categorical columns are categories; NaN is a missing value.
+"""
+
+# ruff: noqa: N803  (X is what scikit-learn calls it, and callers may name it)
+
+import copy
+import dataclasses
+import time
+from collections.abc import Hashable, Sequence
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import onnx
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_X_y, validate_data
+
+from model.distance import first_order_distance
+from model.errors import ModelError
+from model.export import export
+from model.manifest import Calibration, DregForm
+from model.network import CRNetwork
+from model.outputs import Task
+from training.calibrate import UNSCALED, calibrate
+from training.config import FitConfig
+from training.data.table import ROWS_AT_LEAST, Split, Table
+from training.epoch import Epoch
+from training.errors import DataError, DivergenceError
+from training.estimators.bundle import Learned, write
+from training.estimators.columns import Columns, all_numeric, as_frame
+from training.estimators.holding_out import hold_out
+from training.estimators.settings import DATASET, config_of
+from training.estimators.weights import weighted
+from training.evaluate import ROWS_AT_ONCE, ask_graph, run_graph
+from training.fitting import fit
+from training.network import make_network
+from training.provenance import provenance
+from training.scaling import measure
+from training.temperature import Temperature, calibrate_network
+
+
+class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+    """A ChainzRule network that is trained by `fit`; the tasks are its subclasses."""
+
+    _task: Task
+
+    def __init__(
+        self,
+        *,
+        hidden: Sequence[int] = (64, 64),
+        degree: int = 3,
+        bound: float | None = 3.0,
+        dreg: DregForm = "local",
+        dreg_weight: float | None = None,
+        dreg_start: float = 0.0,
+        dreg_schedule: Literal["constant", "linear", "cosine"] = "linear",
+        dreg_ramp: tuple[float, float] = (0.0, 0.5),
+        dreg_target: float | None = None,
+        epochs: int | None = None,
+        batch_size: int = 64,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-4,
+        validation_share: float = 0.0,
+        patience: int | None = None,
+        calibration_share: float = 0.2,
+        categorical: Sequence[Hashable] = (),
+        min_category_rows: int = 10,
+        unseen_missing: Literal["refuse", "impute"] = "refuse",
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        precision: Literal["32", "bf16", "16"] = "32",
+        compile: bool = False,  # noqa: A002  (FitConfig's name)
+        threads: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        """Keep the settings, unchecked as scikit-learn wants it; `fit` checks them.
+
+        Args:
+            hidden: units of each hidden layer.
+            degree: of the polynomials.
+            bound: where their tangent continuation begins, in units of z; None for pure polynomials.
+            dreg: form of the derivative penalty.
+            dreg_weight: its weight λ at the end; None for the default of the task (`FitConfig.weight_for`).
+            dreg_start: λ at the start.
+            dreg_schedule: how λ moves between them.
+            dreg_ramp: where it moves, as shares of the training.
+            dreg_target: p99 of the gradient norm on the validation rows at which λ stops rising.
+            epochs: passes over the training rows; None for 20, or more on few rows (`FitConfig.epochs_for`).
+            batch_size: rows a step.
+            learning_rate: of AdamW, at its peak.
+            weight_decay: of AdamW, on the weight matrices.
+            validation_share: of the training rows, kept to watch the training by.
+            patience: epochs without a better loss on the validation rows after which training stops.
+            calibration_share: of the rows, kept out of training to calibrate the gradient norm (and probabilities) on;
+                nothing is kept of fewer than 100 rows, or where it is 0, and `calibration_` is None then.
+            categorical: columns that are categories although they hold numbers: names of a DataFrame's columns, else
+                places.
+            min_category_rows: training rows below which categories are taken together as one more.
+            unseen_missing: what a missing value gets in a column that missed none in `fit`: an error, or the mean.
+            device: what to train on.
+            precision: of the matrix products.
+            compile: let torch.compile fuse the training step.
+            threads: of torch, while it trains.
+            random_state: of the held-out rows, the weights and the order of the rows.
+        """
+        self.hidden = hidden
+        self.degree = degree
+        self.bound = bound
+        self.dreg = dreg
+        self.dreg_weight = dreg_weight
+        self.dreg_start = dreg_start
+        self.dreg_schedule = dreg_schedule
+        self.dreg_ramp = dreg_ramp
+        self.dreg_target = dreg_target
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.validation_share = validation_share
+        self.patience = patience
+        self.calibration_share = calibration_share
+        self.categorical = categorical
+        self.min_category_rows = min_category_rows
+        self.unseen_missing = unseen_missing
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.threads = threads
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Train a network.
+
+        Args:
+            X: [n, d].
+            y: [n] targets.
+
+        Raises:
+            ValueError: a setting is out of its range, or the rows cannot be learned from; the message names it.
+            training.errors.DivergenceError: the loss is no longer finite.
+        """
+        config = config_of(self.get_params(deep=False))
+        frame, targets = self._read_training(X, y)
+        encoded, classes = self._encode_targets(targets)
+        parts = hold_out(
+            encoded,
+            classes=bool(classes),
+            calibration_share=self.calibration_share,
+            validation_share=config.validation_share,
+            seed=config.seed,
+        )
+        self._columns = Columns.learn(
+            frame,
+            categorical=self._categorical_names(frame),
+            min_category_rows=config.min_category_rows,
+            missing="any" if self.unseen_missing == "impute" else "seen",
+            rows=parts.training,
+        )
+        x = self._columns.encode(frame)
+        table = Table(DATASET, x, encoded, self._columns.columns, "target", self._task, classes)
+        threads = torch.get_num_threads()
+        try:
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+                self._train(table, parts, config)
+        except (DataError, ModelError) as error:
+            raise ValueError(str(error)) from error
+        finally:
+            torch.set_num_threads(threads)
+        return self
+
+    def sensitivity(self, X: Any) -> pd.DataFrame:
+        """How steep the prediction is at each row, as the exported graph computes it in ONNX Runtime.
+
+        Args:
+            X: [n, d].
+
+        Returns:
+            One row a row, with the columns: `gradient_norm`, ‖∇_x̂ s‖₂ of the predicted class's logit, the expected
+            level or the value, by standardised inputs; `percentile` of it among the calibration rows, 0 to 100, where
+            there are any; of classes `margin`, `margin_gradient_norm` and `first_order_distance`, an estimate of the
+            distance to the decision boundary and no bound; `out_of_range` and `hidden_out_of_range`, the shares of
+            features beyond the training range and of hidden units beyond their bound; `layer_derivatives_1` … `_L`.
+        """
+        rows, index = self._read(X)
+        names = ["gradient_norm", "out_of_range", "hidden_out_of_range", "layer_derivatives"]
+        if self._task is Task.CLASSIFICATION:
+            names += ["margin", "margin_gradient_norm"]
+        outputs = self._ask(rows, names)
+        found: dict[str, NDArray[np.floating[Any]]] = {"gradient_norm": outputs["gradient_norm"]}
+        if self.calibration_ is not None:
+            levels, norms = self.calibration_.curve()
+            found["percentile"] = 100 * np.interp(outputs["gradient_norm"], norms, levels)
+        if "margin" in outputs:
+            found["margin"], found["margin_gradient_norm"] = outputs["margin"], outputs["margin_gradient_norm"]
+            found["first_order_distance"] = first_order_distance(outputs["margin"], outputs["margin_gradient_norm"])
+        found["out_of_range"], found["hidden_out_of_range"] = outputs["out_of_range"], outputs["hidden_out_of_range"]
+        for layer, values in enumerate(outputs["layer_derivatives"].T, start=1):
+            found[f"layer_derivatives_{layer}"] = values
+        return pd.DataFrame(found, index=index)
+
+    def input_gradient(self, X: Any) -> NDArray[np.float32]:
+        """∇_x̂ s, [n, d]: of the predicted class's logit, the expected level or the value, by standardised inputs.
+
+        Zero at categories and at missing values, which cannot be moved by a little.
+
+        Args:
+            X: [n, d].
+        """
+        return self._ask(self._read(X)[0], ["gradient"])["gradient"]
+
+    def export(self, repository: str | Path, name: str, X: Any = None, y: Any = None) -> Path:
+        """Write a bundle, the next version of `name`, from which `chainzrule-serve` serves this network.
+
+        Args:
+            repository: folder of models; made if it is not there.
+            name: of the model.
+            X: [n, d] rows that `fit` has not seen, to put the evaluation into the manifest by. Without them it is
+                measured on the calibration rows, and the manifest says that there are 0 test rows.
+            y: [n], their targets.
+
+        Returns:
+            The bundle's folder.
+
+        Raises:
+            ValueError: `fit` held no rows out to calibrate on, or X, y are not such rows.
+            model.errors.BundleError: the repository cannot be written.
+        """
+        check_is_fitted(self)
+        if self.calibration_ is None or self._learned is None:
+            raise ValueError(
+                f"expected a fit on at least {ROWS_AT_LEAST} rows with a calibration_share above 0, from which a "
+                f"bundle's thresholds are taken, got {self._rows} rows and {self.calibration_share:g}"
+            )
+        test = None if X is None else self._read_test(X, y, self._learned.calibration)
+        return write(Path(repository), name, self._learned, self.network_, self._graph, self.calibration_, test)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.target_tags.required = True
+        return tags
+
+    # What a task says
+
+    def _encode_targets(self, y: NDArray[Any]) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...]]:
+        """Targets as a table has them, and the names of classes or levels."""
+        raise NotImplementedError
+
+    def _encode_seen(self, y: NDArray[Any]) -> NDArray[np.int64] | NDArray[np.float32]:
+        """Targets of held-out rows, by what `_encode_targets` learned."""
+        raise NotImplementedError
+
+    def _class_weights(self, y: NDArray[Any]) -> torch.Tensor | None:  # noqa: ARG002  (the classifiers read it)
+        """The caller's own weights of the classes, [K]; None where there are none, or `FitConfig` names them."""
+        return None
+
+    # Reading
+
+    def _read_training(self, X: Any, y: Any) -> tuple[pd.DataFrame, NDArray[Any]]:
+        """Rows and targets, checked as scikit-learn does; sets `n_features_in_` and `feature_names_in_`."""
+        numeric = self._task is Task.REGRESSION
+        if not isinstance(X, pd.DataFrame) or all_numeric(X):
+            checked, y = validate_data(
+                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2, y_numeric=numeric
+            )
+            return _named(X, checked), y
+        validate_data(self, X, y, skip_check_array=True)
+        check_consistent_length(X, y)
+        _, y = check_X_y(np.zeros((len(X), 1)), y, ensure_min_samples=2, y_numeric=numeric)
+        return X, y
+
+    def _read(self, X: Any) -> tuple[NDArray[np.float32], "pd.Index[Any]"]:
+        """Raw rows [n, d], and what they are called."""
+        check_is_fitted(self)
+        if isinstance(X, pd.DataFrame) and not all_numeric(X):
+            validate_data(self, X, reset=False, skip_check_array=True)
+            frame = X
+        else:
+            checked = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
+            frame = _named(X, checked)
+        return self._columns.encode(frame), frame.index
+
+    def _read_test(self, X: Any, y: Any, like: Table) -> Table:
+        rows, _ = self._read(X)
+        if y is None:
+            raise ValueError("y: expected the targets of X, got None")
+        check_consistent_length(rows, y)
+        return dataclasses.replace(like, x=rows, y=self._encode_seen(np.asarray(y)))
+
+    def _categorical_names(self, frame: pd.DataFrame) -> tuple[Hashable, ...]:
+        if isinstance(self.categorical, str):
+            raise TypeError(f"categorical: expected a list of columns, got {self.categorical!r}")
+        columns = list(frame.columns)
+        named = hasattr(self, "feature_names_in_")
+        names = []
+        for column in self.categorical:
+            if named and column in columns:
+                names.append(column)
+            elif not named and isinstance(column, Integral) and 0 <= column < len(columns):
+                names.append(columns[int(column)])
+            else:
+                expected = f"columns of {columns}" if named else f"places from 0 to {len(columns) - 1}"
+                raise ValueError(f"categorical: expected {expected}, got {column!r}")
+        return tuple(names)
+
+    # Training and asking
+
+    def _train(self, table: Table, parts: Split, config: FitConfig) -> None:
+        """Set everything that a fitted estimator has."""
+        scaling = measure(table, parts.training)
+        network = make_network(config, table, parts, scaling)
+        start = time.monotonic()
+        with weighted(network, self._class_weights(table.y[parts.training])):
+            history = fit(network, table, parts, config)
+        seconds = time.monotonic() - start
+        self.network_: CRNetwork = network
+        self.history_: tuple[Epoch, ...] = tuple(history)
+        self.n_iter_ = len(history)
+        self.loss_curve_ = [epoch.loss for epoch in history]
+        self.calibration_: Calibration | None = None
+        self._learned: Learned | None = None
+        self._rows = len(table.y)
+        temperature = UNSCALED
+        if len(parts.calibration) and config.temperature:
+            # The error with a temperature of 1 would be that of the very rows that it was found on: not kept.
+            found = calibrate_network(network, table, parts.calibration, parts.calibration)
+            temperature = Temperature(found.value, None)
+        graph = export(network, scaling.minimum.tolist(), scaling.maximum.tolist())
+        self._graph = graph.SerializeToString()
+        if not len(parts.calibration):
+            return
+        answers = ask_graph(graph, table, parts.calibration, len(config.hidden))
+        self.calibration_ = calibrate(answers, scaling.excess(table, parts.calibration), temperature)
+        self._learned = Learned(
+            config,
+            scaling,
+            provenance(config, table, parts, epochs=len(history), seconds=seconds),
+            dataclasses.replace(table, x=table.x[parts.calibration], y=table.y[parts.calibration]),
+        )
+
+    def _predict(self, X: Any) -> dict[str, NDArray[np.float64]]:
+        """The outputs of the `predict` plan in float64, where a row's answer does not hang on the rows beside it.
+
+        Raises:
+            training.errors.DivergenceError: the network overflows.
+        """
+        rows, _ = self._read(X)
+        network = copy.deepcopy(self.network_).double()
+        found: dict[str, list[NDArray[np.float64]]] = {}
+        with torch.no_grad():
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                scores = network(torch.from_numpy(rows[start : start + ROWS_AT_ONCE].astype(np.float64)))
+                if not scores.isfinite().all():
+                    raise DivergenceError("the network overflows on these rows; fit it with a bound")
+                for name, values in network.head.predict(scores).items():
+                    found.setdefault(name, []).append(values.numpy())
+        return {name: np.concatenate(values) for name, values in found.items()}
+
+    def _ask(self, rows: NDArray[np.float32], names: list[str]) -> dict[str, NDArray[np.float32]]:
+        """Outputs of the exported graph."""
+        pieces = (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
+        return run_graph(onnx.load_model_from_string(self._graph), names, pieces)
+
+
+def _named(given: Any, checked: NDArray[np.float64]) -> pd.DataFrame:
+    """Numbers that passed scikit-learn's checks, under the names that they came with."""
+    frame = as_frame(checked)
+    if isinstance(given, pd.DataFrame):
+        frame.columns, frame.index = given.columns, given.index
+    return frame

@@ -1,0 +1,51 @@
+"""From an estimator's parameters to the settings of a training run."""
+
+from collections.abc import Mapping
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from training.config import FitConfig
+from training.settings import validated
+
+DATASET = "in_memory"  # the name of a table that has none
+OWN = {"random_state", "categorical", "calibration_share", "class_weight", "unseen_missing"}
+"""Parameters that mean something else here than settings of that name, or are none."""
+
+
+def config_of(parameters: Mapping[str, Any]) -> FitConfig:
+    """The settings that parameters ask for.
+
+    Args:
+        parameters: of an estimator, by name.
+
+    Raises:
+        training.errors.SettingsError: one is out of its range; a ValueError, too.
+    """
+    given = {name: _plain(value) for name, value in parameters.items() if name not in OWN}
+    if parameters.get("class_weight") == "balanced":
+        given["class_weight"] = "balanced"
+    seed = seed_of(parameters["random_state"])
+    config = validated(FitConfig, {"dataset": DATASET, "compare": (), "seed": seed, **given}, str)
+    missing, share = parameters["unseen_missing"], parameters["calibration_share"]
+    if missing not in ("refuse", "impute"):
+        raise ValueError(f"unseen_missing: expected 'refuse' or 'impute', got {missing!r}")
+    if not 0 <= share < 0.5:
+        raise ValueError(f"calibration_share: expected a share from 0 to below 0.5, got {share!r}")
+    return config
+
+
+def seed_of(state: Any) -> int:
+    """A number as it is; of None or a generator of NumPy, its next one."""
+    return int(state) if isinstance(state, Integral) else int(check_random_state(state).randint(2**31))
+
+
+def _plain(value: Any) -> Any:
+    """A setting as pydantic takes it: numbers of NumPy, which a grid search brings, as those of Python."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple | np.ndarray):
+        return tuple(_plain(each) for each in value)
+    return value
