@@ -2,8 +2,9 @@
 
     CHAINZRULE_DATA=<folder with mnist/ and fashion-mnist/> python benchmarks/drift.py [--bundle …] [--draws 1000]
 
-Without `--bundle` it trains one first, as `chainzrule-train fit mnist --hidden 256,128 --compare none --no-report` does.
-Thresholds are those of a service in the same environment: `CHAINZRULE_DRIFT_DISTANCE=0.05` lets smaller ones matter.
+Without `--bundle` it trains one first, as `chainzrule-train fit mnist --hidden 256,128 --compare none --no-report`
+does. Thresholds are those of a service in the same environment: with `CHAINZRULE_DRIFT_DISTANCE=0.05` lesser shifts
+matter.
 """
 
 import argparse

@@ -122,7 +122,7 @@ class Encoding(nn.Module):
         self.register_buffer("column_feature", torch.tensor([place for place, _ in columns], dtype=torch.int64))
         self.register_buffer("column_number", torch.tensor([float(number) for _, number in columns]))
         self.register_buffer("stand_in", stand_in)
-        self.register_buffer("missing_numbers", marked)
+        self.register_buffer("missing_numbers", marked, persistent=False)  # NaN is no parameter
         self.missing = tuple(sorted(set(missing)))
         """Places of the features whose values may be missing."""
         self.plain = not categories and not missing

@@ -78,7 +78,7 @@ class _Writer:
         self.preactivations: list[str] = []
         self.derivatives: list[str] = []
         self.slopes: list[str] = []  # the derivatives as [batch, 1, n_l]
-        self.values = INPUT  # the raw rows, what is missing replaced
+        self.missing = ""  # whether a value is missing, [batch, d]; empty where none ever is
         self.columns = ""  # the category columns of the encoded rows, [batch, C]
         self.movable = ""  # 1 where no value is missing, else 0, [batch, d]; empty where none ever is
         self.scores = ""
@@ -140,7 +140,7 @@ class _Writer:
             values = apply("Where", missing, self.constant("stand_in", encoding.stand_in), INPUT)
         centred = apply("Sub", values, self.constant("mean", encoding.standardisation.mean))
         numbers = apply("Div", centred, self.constant("scale", encoding.standardisation.scale), name="standardised")
-        self.values = values
+        self.missing = missing
         if encoding.plain:
             return numbers
         numbers = self.gather(numbers, encoding.numeric)
@@ -333,14 +333,17 @@ class _Writer:
     def ranges(self, minimum: Sequence[float], maximum: Sequence[float]) -> None:
         """Shares of features beyond the training range and of hidden units on their tangent continuation."""
         apply = self.graph.apply
-        below = apply("Less", self.values, self.graph.constant("minimum", np.array(minimum, np.float32)))
-        above = apply("Greater", self.values, self.graph.constant("maximum", np.array(maximum, np.float32)))
-        self.share("out_of_range", apply("Or", below, above))
-        beyond = []
+        below = apply("Less", INPUT, self.graph.constant("minimum", np.array(minimum, np.float32)))
+        above = apply("Greater", INPUT, self.graph.constant("maximum", np.array(maximum, np.float32)))
+        beyond = apply("Or", below, above)
+        if len(self.network.encoding.missing_numbers):  # NaN is beyond nothing, a number that stands for it may be
+            beyond = apply("And", beyond, apply("Not", self.missing))
+        self.share("out_of_range", beyond)
+        tangents = []
         for layer, z in zip(self.layers, self.preactivations, strict=True):
             bound = math.inf if layer.activation.bound is None else layer.activation.bound
-            beyond.append(apply("Greater", apply("Abs", z), self.graph.constant("bound/upper", bound)))
-        self.share("hidden_out_of_range", apply("Concat", *beyond, axis=1))
+            tangents.append(apply("Greater", apply("Abs", z), self.graph.constant("bound/upper", bound)))
+        self.share("hidden_out_of_range", apply("Concat", *tangents, axis=1))
 
     def share(self, name: str, flags: str) -> None:
         """The mean of [batch, n] flags over n."""

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ def make(layout: str, task: Task = Task.CLASSIFICATION, hidden: tuple[int, ...] 
     torch.manual_seed(seed)
     mean = [0.0 if k in categories else 0.4 * k - 1 for k in range(FEATURES)]
     scale = [1.0 if k in categories else 0.5 + k for k in range(FEATURES)]
-    network = CRNetwork(Encoding(Standardisation(mean, scale), categories, missing), hidden, HEADS[task])
+    network = CRNetwork(Encoding(Standardisation(mean, scale), categories, missing), hidden, deepcopy(HEADS[task]))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -259,3 +260,52 @@ def test_impossible_features_are_refused(categories: dict[int, int], missing: tu
     """Places that are none, categories without numbers, and a network with nothing to take a derivative by."""
     with pytest.raises(ArchitectureError, match=message):
         Encoding(Standardisation([0.0] * FEATURES, [1.0] * FEATURES), categories, missing)
+
+
+MARKED = {0: (0.0,), 3: (-1.0, 99.0)}
+
+
+def make_marked(task: Task = Task.CLASSIFICATION) -> tuple[CRNetwork, CRNetwork]:
+    """Two networks of the same numbers: one that takes certain numbers for missing, and one that takes NaN only."""
+    categories, missing = LAYOUTS["all kinds"]
+    plain = make("all kinds", task)
+    marked = CRNetwork(
+        Encoding(plain.standardisation, categories, missing, MARKED), (9, 70), deepcopy(HEADS[task])
+    ).eval()
+    marked.load_state_dict(plain.state_dict())
+    return marked, plain
+
+
+def marked_rows(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows with those numbers in them, and the same with NaN in their place."""
+    given = rows("all kinds", count)
+    generator = np.random.default_rng(5)
+    missing = given.copy()
+    for place, numbers in MARKED.items():
+        chosen = generator.random(count) < 0.4
+        given[chosen, place] = generator.choice(numbers, chosen.sum())
+        missing[chosen, place] = np.nan
+    return given, missing
+
+
+@each_task
+def test_numbers_that_stand_for_missing_values_are_missing(task: Task) -> None:
+    """A blood pressure of 0 that stood for a missing one in training is one, in the graph too: in every output."""
+    marked, plain = make_marked(task)
+    given, missing = marked_rows(50)
+    low, high = [2.0] * FEATURES, [4.0] * FEATURES  # 0, −1 and 99 lie outside, a missing value does not
+    expected = run_session(make_session(export(plain, low, high)), missing)
+    answered = run_session(make_session(export(marked, low, high)), given)
+    with torch.no_grad():
+        computed = report(marked, torch.from_numpy(given), torch.tensor(low), torch.tensor(high))
+    assert expected.keys() == answered.keys() == computed.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(answered[name], values, err_msg=name)
+        np.testing.assert_allclose(computed[name].numpy(), values, rtol=3e-4, atol=3e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_only_numbers_that_may_be_missing_can_be_marked(place: int) -> None:
+    """Of a category, and of a number that is never missing, no number can stand for a missing value."""
+    with pytest.raises(ArchitectureError, match=f"feature {place}: expected a number that may be missing"):
+        Encoding(Standardisation([0.0] * 3, [1.0] * 3), {1: 2}, [0, 1], {place: [0.0]})

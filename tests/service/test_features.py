@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.manifest import OTHER, Feature
+from model.outputs import Task
 from service.errors import InvalidInputError
 from service.features import Categories, Features
+from service.sensitivity import Judge
 from service.v1.instances import rows_to_array
-from tests.builders import Values
+from tests.builders import Values, make_manifest, make_network
 
 COLOURS = ("red", "green", "3", "4.0", "true")
 KNOWN = "one of the categories 'red', 'green', '3', '4.0', 'true'"
@@ -219,3 +221,33 @@ def test_only_numbers_that_are_there_have_a_derivative() -> None:
     """Neither categories nor missing values can be moved by a little."""
     x: Values = np.array([[1, 0, 1, 0], [1, 0, np.nan, np.nan]], np.float32)
     assert [[True, False, True, False], [True, False, False, False]] == MIXED.movable(x).tolist()
+
+
+def test_what_stood_for_a_missing_value_in_training_does_so_here() -> None:
+    """Texts of a category are read as missing, also where others are taken; numbers are left to the graph, and told."""
+    plan = categorical("plan", other=True, missing=True).model_copy(update={"missing_values": ("?", "none", "0")})
+    pressure = numeric("pressure", missing=True).model_copy(update={"missing_values": ("0", "-1", "n/a")})
+    features = Features([numeric("size"), pressure, plan])
+    x = features.rows([[0.0, 0, "?"], [1.0, -1.0, "none"], [2.0, 5.0, "red"], [3.0, None, 0]])
+    assert x is not None
+    np.testing.assert_array_equal([[0, 0, np.nan], [1, -1, np.nan], [2, 5, 0], [3, np.nan, np.nan]], x)
+    with_gaps = features.with_gaps(x)
+    np.testing.assert_array_equal([[0, np.nan, np.nan], [1, np.nan, np.nan], [2, 5, 0], [3, np.nan, np.nan]], with_gaps)
+    assert [[True, False, False], [True, False, False], [True, True, False], [True, False, False]] == (
+        features.movable(x).tolist()
+    )
+
+
+def test_numbers_for_missing_values_are_never_out_of_range() -> None:
+    """A blood pressure of 0 that stands for a missing one lies outside no range, however far 0 is from the others."""
+    pressure = Feature(
+        name="pressure", minimum=60, maximum=120, mean=80, scale=10, missing=True, imputed=80, missing_values=("0",)
+    )
+    network = make_network(Task.REGRESSION, features=1, targets=0)
+    manifest = make_manifest(network).model_copy(update={"features": (pressure,)})
+    judge = Judge(manifest, 95, 99)
+    x = np.array([[0.0], [70.0], [1.0], [np.nan]], np.float32)
+    assert [[False], [False], [True], [False]] == judge.outside(x).tolist()
+    outputs = {"gradient_norm": np.zeros(4), "hidden_out_of_range": np.zeros(4), "out_of_range": np.ones(4)}
+    found = judge.judge(x, {name: values.astype(np.float32) for name, values in outputs.items()})
+    assert [False, False, True, False] == found.out_of_range.tolist()

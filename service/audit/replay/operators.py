@@ -192,6 +192,7 @@ def _transpose(_: Sampling, inputs: list[Floats], attributes: Attributes) -> lis
 RULES: dict[str, Rule] = {
     "Abs": _exactly(np.abs),
     "Add": _rounded(np.add),
+    "And": _exactly(np.minimum),
     "Cast": _exactly(lambda truths: truths),
     "Clip": _exactly(np.clip),
     "Concat": _concat,
