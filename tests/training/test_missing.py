@@ -28,7 +28,7 @@ def test_a_number_may_stand_for_missing(tmp_path: Path, ending: str, dtype: str)
     zeros = np.arange(ROWS) % 5
     frame = make_frame(ROWS).assign(insulin=zeros.astype(dtype), births=zeros)
     table = read(write(frame, tmp_path / f"t{ending}"), missing={"insulin": ("0",)})
-    assert (Column("insulin", missing=True), Column("births")) == table.columns[2:]
+    assert (Column("insulin", missing=True, missing_values=("0",)), Column("births")) == table.columns[2:]
     np.testing.assert_array_equal(np.where(zeros == 0, np.nan, zeros), table.x[:, 2])
 
 
@@ -37,7 +37,7 @@ def test_a_number_as_text_may_stand_for_missing(tmp_path: Path) -> None:
     texts = ["-999.0" if k % 4 == 0 else str(k) for k in range(ROWS)]
     frame = make_frame(ROWS).assign(height=pd.Series(texts, dtype="str"))
     table = read(write(frame, tmp_path / "t.parquet"), missing={"height": ("-999",)})
-    assert Column("height", missing=True) == table.columns[1]
+    assert Column("height", missing=True, missing_values=("-999",)) == table.columns[1]
     assert ROWS // 4 == np.isnan(table.x[:, 1]).sum()
 
 
@@ -50,8 +50,8 @@ def test_texts_may_stand_for_missing(tmp_path: Path, ending: str) -> None:
     )
     table = read(write(frame, tmp_path / f"t{ending}"), missing={"height": ("?", "n/k"), "colour": ("?",)})
     assert (
-        Column("height", missing=True),
-        Column("colour", categories=("blue", "red"), missing=True),
+        Column("height", missing=True, missing_values=("?", "n/k")),
+        Column("colour", categories=("blue", "red"), missing=True, missing_values=("?",)),
     ) == table.columns[1:]
     assert ROWS // 3 == np.isnan(table.x[:, 1]).sum() == np.isnan(table.x[:, 2]).sum()
     np.testing.assert_array_equal([np.nan, np.nan, 2.0, 3.0], table.x[:4, 1])
@@ -67,7 +67,7 @@ def test_categories_match_by_text_alone(tmp_path: Path) -> None:
     """A category "00" is not missing where "0" is."""
     frame = make_frame(ROWS).assign(code=["0", "00", "1"] * (ROWS // 3))
     table = read(write(frame, tmp_path / "t.csv"), categorical=("code",), missing={"code": ("0",)})
-    assert Column("code", categories=("00", "1"), missing=True) == table.columns[2]
+    assert Column("code", categories=("00", "1"), missing=True, missing_values=("0",)) == table.columns[2]
 
 
 @each_format

@@ -77,6 +77,6 @@ HEADINGS: dict[str, tuple[str, ...]] = {
         "seed",
     ),
     "machine": ("device", "devices", "precision", "compile", "threads"),
-    "bundle, comparison and logs": ("repository", "name", "compare", "report", "log", "log_folder"),
+    "bundle, comparison and logs": ("repository", "name", "compare", "report", "report_rows", "log", "log_folder"),
 }
 """Where --help lists a setting; those that are nowhere stand under 'options'."""
