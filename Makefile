@@ -33,8 +33,8 @@ check: $(STAMP)  ## formatter, linter, type checker, import contracts
 	@mkdir -p build
 	@$(BIN)/lint-imports --no-cache > build/imports.log 2>&1 || { cat build/imports.log; exit 1; }
 
-test: check  ## make check, then the tests
-	$(BIN)/python -m pytest
+test: check  ## make check, then the tests, two to four files at a time
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 format: $(STAMP)  ## put the code into its form
 	$(BIN)/ruff check --quiet --fix .
@@ -42,6 +42,7 @@ format: $(STAMP)  ## put the code into its form
 
 bench: $(STAMP)  ## side-by-side measurements (minutes; not part of the tests)
 	$(BIN)/python benchmarks/plans.py
+	$(BIN)/python benchmarks/dreg.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/serving.py  # needs wrk and taskset
 

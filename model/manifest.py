@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from model.outputs import Output, Task, graph_outputs
 
@@ -136,6 +136,7 @@ class Rows(_Part):
     """How many rows went into each part of the split."""
 
     training: int
+    validation: int = Field(default=0, description="By which the training was watched.")
     calibration: int
     test: int
 
@@ -162,6 +163,9 @@ class Provenance(_Part):
     learning_rate: float
     weight_decay: float
     dreg: Dreg
+    settings: dict[str, JsonValue] = Field(
+        default={}, description="Every setting of the run by its name, but for folders: class weights, patience, …"
+    )
     packages: dict[str, str] = Field(description="Versions of what computed the model.")
     source_revision: str | None = Field(description="Git commit of the training code, with +dirty; null outside git.")
     created: AwareDatetime

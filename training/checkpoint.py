@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from training.config import FitConfig
 from training.data.table import Split, Table
@@ -26,7 +27,18 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 FREE = {
     *("dataset", "target", "drop", "numeric", "categorical", "missing", "units", "min_category_rows", "group"),
     *("memory", "scratch", "task", "data", "test_share", "calibration_share", "validation_share"),
-    *("repository", "name", "checkpoints", "resume", "log", "log_folder", "temperature", "compare", "report"),
+    *(
+        "repository",
+        "name",
+        "checkpoints",
+        "resume",
+        "log",
+        "log_folder",
+        "temperature",
+        "compare",
+        "report",
+        "report_rows",
+    ),
     *("device", "epochs", "dreg_weight"),  # by what they come to, in `circumstances`
 }
 
@@ -69,11 +81,32 @@ class Checkpoint:
             DataError: the folder cannot be made.
         """
         self.path = folder / network / FILE
+        self._lock = FileLock(self.path.with_suffix(".lock"), timeout=0)
         self._circumstances = circumstances
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(f"--checkpoints: expected a folder to write into, got {folder}: {error}") from error
+
+    def hold(self) -> None:
+        """Keep other trainings away until `release`, or until the process ends, however it does.
+
+        Raises:
+            DataError: another training holds the folder, or it cannot be written.
+        """
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise DataError(
+                f"--checkpoints: expected a folder that no other training writes into, got {self.path.parent}, which "
+                "is in use; name another folder, or wait"
+            ) from error
+        except OSError as error:
+            raise DataError(f"{self.path.parent}: cannot be written: {error}") from error
+
+    def release(self) -> None:
+        """Let others have the folder."""
+        self._lock.release()
 
     def write(self, state: dict[str, Any]) -> None:
         """Replace the state, whole or not at all; DataError where the file cannot be written."""

@@ -42,6 +42,12 @@ def _increasing_shares(ramp: tuple[float, float]) -> tuple[float, float]:
     return ramp
 
 
+ELSEWHERE = {
+    *("dataset", "repository", "data", "scratch", "checkpoints", "resume", "log", "log_folder", "report", "report_rows")
+}
+"""Settings that say where things lie on a machine, and change nothing of the model."""
+
+
 class FitConfig(BaseModel):
     """Train a ChainzRule network on a table or on a named data set and write its bundle into a repository."""
 

@@ -2,6 +2,8 @@
 
 import math
 import os
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -55,7 +57,10 @@ class NoLog:
 
 
 class TensorBoardLog:
-    """A curve of each figure in `<log_folder>/<network>`, by number of the epoch."""
+    """A curve of each figure in `<log_folder>/<model>/<network>/<start>`, by number of the epoch.
+
+    A training that is resumed goes on with the curve that was begun last.
+    """
 
     def __init__(self, config: FitConfig, network: str) -> None:
         """Open it; LogError where TensorBoard is not installed."""
@@ -67,7 +72,7 @@ class TensorBoardLog:
                 "install it with: pip install 'chainzrule[tensorboard]'"
             ) from error
         try:
-            self._writer = SummaryWriter(config.log_folder / network)
+            self._writer = SummaryWriter(_run_folder(config, network))
         except OSError as error:
             raise _no_folder(config, error) from error
 
@@ -84,6 +89,13 @@ class TensorBoardLog:
         for name, value in figures(epoch).items():
             self._writer.add_scalar(name, value, epoch.number)
         self._writer.flush()
+
+
+def _run_folder(config: FitConfig, network: str) -> Path:
+    """Of this run, so that two of one model are two curves."""
+    runs = config.log_folder / (config.name or Path(config.dataset).name.split(".")[0]) / network
+    begun = sorted(path for path in runs.iterdir() if path.is_dir()) if config.resume and runs.is_dir() else []
+    return begun[-1] if begun else runs / f"{datetime.now(UTC):%Y-%m-%dT%H%M%S.%fZ}"
 
 
 class MlflowLog:

@@ -82,6 +82,8 @@ class Training:
         if config.checkpoints is not None:
             found = circumstances(config, table, parts, engine.device.type)
             self._checkpoint = Checkpoint(config.checkpoints, name, found)
+            if engine.rank == 0:
+                self._checkpoint.hold()
             if config.resume:
                 self._load(self._checkpoint.read())
         self._step, self._stepper = engine.prepare(compiled(step) if config.compile else step, self._optimiser)
@@ -93,13 +95,17 @@ class Training:
             DivergenceError: a loss or a gradient is no longer finite.
             DataError: a checkpoint cannot be written.
         """
-        while len(self._epochs) < self._count and not self._stopping.stopped:
-            epoch = self._epoch(len(self._epochs) + 1)
-            self._epochs.append(epoch)
-            if self._engine.rank == 0:
-                if self._checkpoint is not None:
-                    self._checkpoint.write(self._state())
-                on_epoch(epoch)
+        try:
+            while len(self._epochs) < self._count and not self._stopping.stopped:
+                epoch = self._epoch(len(self._epochs) + 1)
+                self._epochs.append(epoch)
+                if self._engine.rank == 0:
+                    if self._checkpoint is not None:
+                        self._checkpoint.write(self._state())
+                    on_epoch(epoch)
+        finally:
+            if self._checkpoint is not None:
+                self._checkpoint.release()
         self._stopping.restore(self._network)
         self._network.to("cpu").eval()
         return self._epochs

@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 
 from model.manifest import Dreg, Provenance, Rows
-from training.config import FitConfig
+from training.config import ELSEWHERE, FitConfig
 from training.data.table import Split, Table
 
 PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-learn", "scipy", "chainzrule")
@@ -26,7 +26,12 @@ def provenance(config: FitConfig, table: Table, parts: Split, *, epochs: int, se
     return Provenance(
         dataset=table.name,
         dataset_sha256=table.sha256(),
-        rows=Rows(training=len(parts.training), calibration=len(parts.calibration), test=len(parts.test)),
+        rows=Rows(
+            training=len(parts.training),
+            validation=len(parts.validation),
+            calibration=len(parts.calibration),
+            test=len(parts.test),
+        ),
         seed=config.seed,
         epochs=epochs,
         batch_size=config.batch_size,
@@ -39,6 +44,7 @@ def provenance(config: FitConfig, table: Table, parts: Split, *, epochs: int, se
             end_weight=config.weight_for(table.task),
             ramp=config.dreg_ramp,
         ),
+        settings=config.model_dump(mode="json", exclude=ELSEWHERE),
         packages={"python": platform.python_version(), **_package_versions()},
         source_revision=_source_revision(),
         created=datetime.now(UTC),

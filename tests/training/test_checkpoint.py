@@ -167,3 +167,14 @@ def test_divergence_names_the_last_good_state(tmp_path: Path, capsys: pytest.Cap
     file = tmp_path / "ChainzRule" / FILE
     assert str(caught.value).endswith(f"; the state after epoch {whole} is kept in {file}")
     assert file.exists()
+
+
+def test_two_trainings_do_not_share_a_folder(kept: Path, tmp_path: Path) -> None:
+    """While one training writes into a folder, another is refused before it begins; afterwards it may."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    other = Checkpoint(tmp_path, "ChainzRule", {})
+    other.hold()
+    with pytest.raises(DataError, match="--checkpoints: expected a folder that no other training writes into"):
+        train(*make_task(checkpoints=tmp_path, epochs=2))
+    other.release()
+    train(*make_task(checkpoints=tmp_path, epochs=2))

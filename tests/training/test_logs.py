@@ -31,7 +31,7 @@ def test_tensorboard_reads_every_figure_of_every_epoch(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     epochs = train(log="tensorboard", log_folder=tmp_path)
-    found = EventAccumulator(str(tmp_path / "ChainzRule")).Reload()
+    found = EventAccumulator(str(next((tmp_path / "made_up" / "ChainzRule").iterdir()))).Reload()
     names = found.Tags()["scalars"]
     expected = ["gradient_norm_p99", "layer_derivative_1", "loss", "penalty", "seconds", "validation_loss", "weight"]
     assert expected == sorted(names)
@@ -97,3 +97,14 @@ def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(LogError, match="--log-folder: expected a folder to write into, got"):
         open_log(make_config(log="tensorboard", log_folder=tmp_path / "runs"), "ChainzRule")
+
+
+def test_each_run_has_a_curve_of_its_own(tmp_path: Path) -> None:
+    """Two trainings of one model are two curves; one that is resumed goes on with the last."""
+    for _ in range(2):
+        train(log="tensorboard", log_folder=tmp_path)
+    runs = tmp_path / "made_up" / "ChainzRule"
+    assert 2 == len(list(runs.iterdir()))
+    train(log="tensorboard", log_folder=tmp_path, checkpoints=tmp_path / "state", resume=True)
+    assert 2 == len(list(runs.iterdir()))
+    assert 2 == len(list(max(runs.iterdir()).iterdir()))

@@ -339,7 +339,7 @@ def test_only_training_rows_are_learned_from(tmp_path: Path) -> None:
 def test_published_test_rows_are_tested_on(tmp_path: Path) -> None:
     """A table with a published test split is evaluated on it."""
     run = Run(settings(tmp_path), make_table(rows=300, test_rows=70))
-    assert (170, 60, 70) == tuple(run.manifest.provenance.rows.model_dump().values())
+    assert (170, 0, 60, 70) == tuple(run.manifest.provenance.rows.model_dump().values())
     outputs, y = run.outputs(np.arange(230, 300)), run.table.y[230:]
     accuracy = (outputs["probabilities"].argmax(axis=1) == y).mean()
     assert float(accuracy) == run.manifest.evaluation.metrics["accuracy"]

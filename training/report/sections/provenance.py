@@ -6,26 +6,32 @@ import shlex
 from pathlib import Path
 
 from model.manifest import Manifest
-from training.config import FitConfig
+from training.config import ELSEWHERE, FitConfig
 from training.data.load import NAMED
 from training.data.table import Split
 from training.report.material import Material
 
 YOUR_TABLE = "YOUR-TABLE"
-ELSEWHERE = frozenset({"repository", "data", "scratch", "checkpoints", "resume", "log", "log_folder", "report"})
-"""Settings that say where things lie on the machine, and do not change the model."""
 
 
 def command(manifest: Manifest, material: Material) -> str:
     """`chainzrule-train fit` with every setting that is no default, quoted for a POSIX shell.
 
-    From the settings themselves where the material has them, else from what the manifest holds.
+    From the settings themselves where the material has them, else from what the manifest holds. Of a table that was in
+    memory no command knows: then it is the call in Python.
     """
     config = material.config or of_manifest(manifest, material.parts)
+    if config.dataset not in NAMED and config.target is None:
+        changed = [
+            f"{name}={getattr(config, name)!r}"
+            for name, field in FitConfig.model_fields.items()
+            if name not in ELSEWHERE and getattr(config, name) != field.default
+        ]
+        return f"training.fit({', '.join(['table', *changed])})"
     words = ["chainzrule-train", "fit", config.dataset if config.dataset in NAMED else Path(config.dataset).name]
     for name, field in FitConfig.model_fields.items():
         value = getattr(config, name)
-        if name in {"dataset", *ELSEWHERE} or value == field.default:
+        if name in ELSEWHERE or value == field.default:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
