@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from model.outputs import Output, Task, graph_outputs
@@ -263,6 +265,23 @@ class Calibration(_Part):
         """The empirical distribution as levels (0 … 1) and gradient norms, minimum and maximum included."""
         levels = [0.0, *map(float, self.quantiles), 1.0]
         return levels, [self.minimum, *self.quantiles.values(), self.gradient_norm.maximum]
+
+    def percentiles(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The curve turned round: gradient norms, increasing, and the percentile of each, 0 to 100.
+
+        Of levels with the same norm, the middle.
+        """
+        levels, norms = self.curve()
+        values, places = np.unique(np.array(norms, np.float64), return_inverse=True)
+        return values, 100 * np.bincount(places, weights=levels) / np.bincount(places)
+
+    def percentile(self, norms: ArrayLike) -> NDArray[np.float64]:
+        """Where gradient norms lie among the calibration rows, 0 to 100, between the kept quantiles by straight lines.
+
+        Args:
+            norms: of any shape, which the answer has too.
+        """
+        return np.asarray(np.interp(np.asarray(norms, np.float64), *self.percentiles()))
 
 
 class Manifest(_Part):

@@ -5,8 +5,8 @@ Values are converted a column at a time; only where one is not taken are they lo
 
 A category is known by its text, with or without white space around it. A number or a truth value stands for its text in
 JSON, so that 3 is the category '3', and true is 'true'; tables tell little of types, so that 3 and 3.0 are the same,
-and true is also 'True'. What stood for a missing value in training does so here: texts of a category are read as one,
-and the graph takes certain numbers for one (`with_gaps`). Pure: no format, no HTTP.
+and true is also 'True'. What stood for a missing value in training does so here: certain texts are read as one, and the
+graph takes certain numbers for one (`with_gaps`). Pure: no format, no HTTP.
 """
 
 from collections.abc import Sequence
@@ -42,6 +42,9 @@ class Categories:
         self._names = feature.categories
         self._other = float(len(feature.categories)) if feature.other else None
         self._known: dict[str | None, float] = {text: float(code) for code, text in enumerate(feature.categories)}
+        if set(feature.categories) <= {"false", "true"}:  # which is how training read every other spelling
+            for code, text in enumerate(feature.categories):
+                self._known |= dict.fromkeys((text.title(), text.upper()), float(code))
         if feature.missing:
             self._known |= dict.fromkeys((None, *feature.missing_values), np.nan)
         self.texts = (*feature.categories, *((OTHER,) if feature.other else ()))
@@ -99,6 +102,12 @@ class Features:
         """Whether any may be."""
         self.plain = not self.categories and not self.gaps
         """Whether all are numbers that are always there."""
+        self.absent_texts = {
+            place: frozenset(feature.missing_values)
+            for place, feature in enumerate(features)
+            if feature.type == "numeric" and feature.missing_values
+        }
+        """Texts that stand for a missing number, by the places of the features that have such."""
         self._counts = np.array([len(known.texts) for known in self.categories.values()])
         self._places = list(self.categories)
         numbers = [feature.missing_numbers for feature in features]
@@ -125,7 +134,10 @@ class Features:
                 return None
             columns[place] = codes
         if not set(map(type, chain.from_iterable(columns))) <= {float, int, NULL}:
-            return None
+            for place in self.absent_texts:
+                columns[place] = [None if self.is_absent(place, value) else value for value in columns[place]]
+            if not set(map(type, chain.from_iterable(columns))) <= {float, int, NULL}:
+                return None
         return self.narrow(np.array(columns, dtype=np.float64).T)  # which makes NaN of null, and JSON has no NaN
 
     def narrow(self, values: NDArray[np.float64]) -> NDArray[np.float32] | None:
@@ -149,6 +161,11 @@ class Features:
         movable: NDArray[np.bool_] = np.isfinite(self.with_gaps(x)) & self.numeric
         return movable
 
+    def is_absent(self, place: int, value: Any) -> bool:
+        """Whether a value is a text that stands for a missing number, with or without white space around it."""
+        texts = self.absent_texts.get(place, ())
+        return isinstance(value, str) and (value in texts or value.strip() in texts)
+
     def fault(self, place: int, value: Any) -> str | None:
         """What is wrong with a value of a feature; None where nothing is."""
         known = self.categories.get(place)
@@ -156,7 +173,7 @@ class Features:
             if known.code(value) is not None:
                 return None
             return f"expected {self.expected(place)}, got {kind(value)}{known.hint(value)}"
-        if value is None and self.missing[place]:
+        if (value is None and self.missing[place]) or self.is_absent(place, value):
             return None
         return number_fault(value, self.expected(place))
 

@@ -53,9 +53,7 @@ class Judge:
         self.elevated_percentile = elevated_percentile
         self.critical_percentile = critical_percentile
         levels, norms = manifest.calibration.curve()
-        self._norms, places = np.unique(np.array(norms), return_inverse=True)
-        # Of equal norms, the middle of their percentiles.
-        self._percentiles = 100 * np.bincount(places, weights=levels) / np.bincount(places)
+        self._norms, self._percentiles = manifest.calibration.percentiles()
         self._levels, self._curve = np.array(levels), np.array(norms)
         self._hidden_maximum = np.float32(manifest.calibration.hidden_out_of_range_maximum)
         self._features = Features.of(manifest)

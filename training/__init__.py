@@ -25,13 +25,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names as the first of them is asked for (PEP 562)."""
+    """Import a public name as it is asked for (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # All at once: the import of any puts the module training.fitting where the function is to stand.
-    found = {each: getattr(import_module(home), each) for each, home in _HOMES.items()}
-    globals().update(found)
-    return found[name]
+    found = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:

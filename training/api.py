@@ -31,16 +31,19 @@ Config = TypeVar("Config", bound=FitConfig)
 IN_MEMORY = "table"
 """The name of a DataFrame's model where none is given."""
 
+READ_ALREADY = (*OF_TABLES, "min_category_rows", "memory", "scratch", "data")
+"""Settings that say how a table is read."""
+
 Data = pd.DataFrame | Table | Path | str
 """A DataFrame, a table that `load` returned, the path of one, or the name of a data set."""
 
 
-def load(table: Data, target: str | None = None, **settings: Any) -> Table:
+def load(table: Data, target: str | int | None = None, **settings: Any) -> Table:
     """Read a table as `fit` would, to train on it more than once.
 
     Args:
         table: a DataFrame, the path of a .csv, .csv.gz or .parquet file, or the name of a data set.
-        target: the column to predict; None where the data set has one.
+        target: the column to predict, by its name or number; None where the data set has one.
         **settings: those of `training.config.FitConfig` that say how a table is read.
 
     Raises:
@@ -52,7 +55,7 @@ def load(table: Data, target: str | None = None, **settings: Any) -> Table:
 
 def fit(
     table: Data,
-    target: str | None = None,
+    target: str | int | None = None,
     *,
     on_epoch: Callable[[str, Epoch], None] = lambda network, epoch: None,
     **settings: Any,
@@ -61,7 +64,7 @@ def fit(
 
     Args:
         table: a DataFrame, a table that `load` returned, the path of one, or the name of a data set.
-        target: the column to predict; None where the table or the data set has one.
+        target: the column to predict, by its name or number; None where the table or the data set has one.
         on_epoch: told of each epoch of each network.
         **settings: those of `training.config.FitConfig`, which describes them: `repository`, `name`, `hidden`, …
 
@@ -80,7 +83,7 @@ def fit(
 
 def tune(
     table: Data,
-    target: str | None = None,
+    target: str | int | None = None,
     *,
     on_trial: Callable[[Trial], None] = lambda trial: None,
     **settings: Any,
@@ -89,7 +92,7 @@ def tune(
 
     Args:
         table: a DataFrame, a table that `load` returned, the path of one, or the name of a data set.
-        target: the column to predict; None where the table or the data set has one.
+        target: the column to predict, by its name or number; None where the table or the data set has one.
         on_trial: told of each trial as it ends.
         **settings: those of `training.tuning.settings.TuneConfig`: of `FitConfig`, and `trials`, `weight_range`, ….
 
@@ -105,26 +108,31 @@ def tune(
     return search(config, _table(table, config), on_trial)
 
 
-def _config(model: type[Config], table: Data, target: str | None, settings: dict[str, Any]) -> Config:
+def _config(model: type[Config], table: Data, target: str | int | None, settings: dict[str, Any]) -> Config:
     return validated(model, {**canonical(settings, model, "settings"), **_named(table, target)}, str)
 
 
-def _named(table: Data, target: str | None) -> dict[str, object]:
+def _named(table: Data, target: str | int | None) -> dict[str, object]:
+    column = None if target is None else str(target)
     match table:
         case Table():
-            if target is not None and target != table.target:
+            if column is not None and column != table.target:
                 raise SettingsError(f"target: expected that of the table, {table.target!r}, or None, got {target!r}")
             return {"dataset": table.name}
         case pd.DataFrame():
-            return {"dataset": IN_MEMORY, "target": target}
+            return {"dataset": IN_MEMORY, "target": column}
+        case str() | Path():
+            return {"dataset": str(table), "target": column}
         case _:
-            return {"dataset": str(table), "target": target}
+            raise SettingsError(f"table: expected a DataFrame, a Table, a path or a name, got {type(table).__name__}")
 
 
 def _table(table: Data, config: FitConfig) -> Table:
     match table:
         case Table():
-            given = next((setting for setting in OF_TABLES if getattr(config, setting)), None)
+            given = next(
+                (each for each in READ_ALREADY if each in config.model_fields_set and getattr(config, each)), None
+            )
             if given:
                 raise SettingsError(
                     f"{given}: expected none beside a table that is read, got {getattr(config, given)!r}"

@@ -5,6 +5,8 @@ The one module of `training` that reads the environment.
 
 import math
 import os
+from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -32,8 +34,35 @@ def _none_by_name(value: object) -> object:
     return None if isinstance(value, str) and value.lower() in {"none", "off"} else value
 
 
+def several(value: object) -> object:
+    """One value stands for a sequence of it, in Python and in a file as on the command line."""
+    return (value,) if isinstance(value, str | int | float) else value
+
+
 def _empty_by_name(value: object) -> object:
-    return () if value in ("none", ["none"], ("none",)) else value
+    values = several(value)
+    return () if values in (["none"], ("none",)) else values
+
+
+def _text(value: object) -> object:
+    return str(value) if isinstance(value, Real) else value
+
+
+def _texts(value: object) -> object:
+    """Texts by column: one or several, and numbers as they are written."""
+    if not isinstance(value, Mapping):
+        return value
+    found = {}
+    for column, given in value.items():
+        texts = several(_text(given))
+        found[_text(column)] = tuple(map(_text, texts)) if isinstance(texts, list | tuple) else texts
+    return found
+
+
+def _column_names(value: object) -> object:
+    """Names of columns; those of a DataFrame may be numbers."""
+    names = several(_text(value))
+    return tuple(map(_text, names)) if isinstance(names, list | tuple) else names
 
 
 def _increasing_shares(ramp: tuple[float, float]) -> tuple[float, float]:
@@ -57,17 +86,25 @@ class FitConfig(BaseModel):
         description="digits, breast_cancer, mnist, fashion-mnist, pima, adult, movie_snippets, "
         "or the path of a .csv, .csv.gz or .parquet table"
     )
-    target: str | None = Field(None, description="column to predict; needed for a table")
-    drop: tuple[str, ...] = Field((), description="columns of the table to leave out, separated by commas")
-    numeric: tuple[str, ...] = Field((), description="columns to read as numbers, whatever they look like")
-    categorical: tuple[str, ...] = Field((), description="columns to read as categories, whatever they look like")
-    missing: dict[str, tuple[str, ...]] = Field(
+    target: Annotated[str | None, BeforeValidator(_text)] = Field(
+        None, description="column to predict; needed for a table"
+    )
+    drop: Annotated[tuple[str, ...], BeforeValidator(_column_names)] = Field(
+        (), description="columns of the table to leave out, separated by commas"
+    )
+    numeric: Annotated[tuple[str, ...], BeforeValidator(_column_names)] = Field(
+        (), description="columns to read as numbers, whatever they look like"
+    )
+    categorical: Annotated[tuple[str, ...], BeforeValidator(_column_names)] = Field(
+        (), description="columns to read as categories, whatever they look like"
+    )
+    missing: Annotated[dict[str, tuple[str, ...]], BeforeValidator(_texts)] = Field(
         {},
         description="texts that stand for a missing value, by column, as --missing bmi=0; an empty cell always does",
     )
     units: dict[str, str] = Field({}, description="units by column, as --units age=years")
     min_category_rows: int = Field(10, ge=1, description="rows below which categories are taken together as 'other'")
-    group: str | None = Field(
+    group: Annotated[str | None, BeforeValidator(_text)] = Field(
         None, description="column whose equal values stay in one part of the split (a patient, say); no feature"
     )
     memory: float = Field(
@@ -91,7 +128,7 @@ class FitConfig(BaseModel):
         f"by default ${DATA_VARIABLE}, else they are fetched",
     )
 
-    hidden: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(several)] = Field(
         (64, 64), min_length=1, description="units of each layer, separated by commas"
     )
     degree: int = Field(3, ge=1, description="degree of the polynomials")

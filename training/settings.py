@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import TypeVar
+from typing import TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
+from model.manifest import NAME_PATTERN
 from training.errors import SettingsError
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -60,8 +62,57 @@ def validated(model: type[Settings], values: Mapping[str, object], label: Callab
         for field, problem in reversed(problems.items()):
             if problem["type"] == "missing" and len(problem["loc"]) == 1:
                 lines.append(f"{label(field)}: expected {model.model_fields[field].description}, got none")
-            elif problem["type"] == "missing":
-                lines.append(f"{label(field)}: expected more values, got {values.get(field)!r}")
             else:
-                lines.append(f"{label(field)}: {problem['msg']}, got {problem['input']!r}")
+                came = values.get(field) if problem["type"] == "missing" else problem["input"]
+                expected = _expected(problem, model.model_fields[field].annotation)
+                lines.append(f"{label(field)}: {_column(problem)}expected {expected}, got {came!r}")
         raise SettingsError("\n".join(lines)) from None
+
+
+EXPECTED = {
+    "greater_than": "a number above {gt:.10g}",
+    "greater_than_equal": "a number of at least {ge:.10g}",
+    "less_than": "a number below {lt:.10g}",
+    "less_than_equal": "a number of at most {le:.10g}",
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "too_short": "{min_length} or more values",
+    "tuple_type": "a sequence of values",
+    "dict_type": "values by column",
+    "string_type": "a text",
+    "string_pattern_mismatch": "a text of the form {pattern}",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "path_type": "a path",
+    "extra_forbidden": "no such setting",
+    **dict.fromkeys(("int_type", "int_parsing", "int_parsing_size", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+}
+"""What pydantic's kinds of errors mean, after 'expected'; the braces are of an error's context."""
+
+
+def _expected(problem: ErrorDetails, annotation: object) -> str:
+    """What should have come."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind in ("missing", "too_long"):
+        return f"{_length(annotation)} values"
+    if kind == "value_error":
+        return str(context["error"]).removeprefix("expected ")
+    if context.get("pattern") == NAME_PATTERN:
+        return "letters, digits, '.', '_' and '-', a letter or a digit first, 128 at most"
+    if kind in EXPECTED:
+        return EXPECTED[kind].format(**context)
+    return problem["msg"].removeprefix("Input should be ")
+
+
+def _column(problem: ErrorDetails) -> str:
+    """The column that a setting by column is wrong of."""
+    where = problem["loc"][1:2]
+    return f"column {where[0]!r}: " if where and isinstance(where[0], str) else ""
+
+
+def _length(annotation: object) -> int | None:
+    """Of the tuple in a type, which may be one of several."""
+    if get_origin(annotation) is tuple:
+        return len(get_args(annotation))
+    return next(filter(None, map(_length, get_args(annotation))), None)

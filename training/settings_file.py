@@ -14,7 +14,6 @@ age = "years"
 
 import tomllib
 from pathlib import Path
-from typing import get_origin
 
 from pydantic import BaseModel
 
@@ -48,14 +47,4 @@ def read_settings(path: Path, model: type[BaseModel]) -> dict[str, object]:
         if isinstance(value, dict) != (name in TABLES):
             expected = f"a table of columns, [{name}]" if name in TABLES else "no table"
             raise SettingsError(f"{path}: {name}: expected {expected}, got {value!r}")
-        if name == "missing" and isinstance(value, dict):
-            settings[name] = {column: _texts(texts) for column, texts in value.items()}
-        elif name == "units" and isinstance(value, dict):
-            settings[name] = value
-        elif get_origin(model.model_fields[name].annotation) is tuple and not isinstance(value, list):
-            settings[name] = [value]
     return settings
-
-
-def _texts(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]

@@ -251,3 +251,25 @@ def test_numbers_for_missing_values_are_never_out_of_range() -> None:
     outputs = {"gradient_norm": np.zeros(4), "hidden_out_of_range": np.zeros(4), "out_of_range": np.ones(4)}
     found = judge.judge(x, {name: values.astype(np.float32) for name, values in outputs.items()})
     assert [False, False, True, False] == found.out_of_range.tolist()
+
+
+def test_texts_stand_for_a_missing_number() -> None:
+    """As they did in training: with or without white space, of their own feature alone; others are refused."""
+    pressure = numeric("pressure", missing=True).model_copy(update={"missing_values": ("?", "-1")})
+    features = Features([numeric("size"), pressure, numeric("age", missing=True)])
+    x = rows_to_array([[1, "?", None], [2, " ? ", 3.5], [3, "-1", 4], [4, 5, 6]], features)
+    expected = [[1, np.nan, np.nan], [2, np.nan, 3.5], [3, np.nan, 4], [4, 5, 6]]
+    np.testing.assert_array_equal(np.array(expected, np.float32), x)
+    with pytest.raises(InvalidInputError) as caught:
+        rows_to_array([["?", "?", 1], [1, "!", 1], [1, None, "?"], [1, ["?"], 1]], features)
+    wanted = ["/instances/0/0", "/instances/1/1", "/instances/2/2", "/instances/3/1"]
+    assert wanted == [fault.where for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_truth_values_have_more_than_one_spelling(*, other: bool) -> None:
+    """Training reads "True" and "TRUE" as true where all are truth values; so does the service."""
+    made = categorical(other=other).model_copy(update={"categories": ("false", "true")})
+    values = ["true", "True", "TRUE", True, "false", "False", "FALSE", False]
+    assert [1, 1, 1, 1, 0, 0, 0, 0] == Categories(made).codes(values)
+    assert (None if not other else len(COLOURS)) == Categories(categorical(other=other)).code("TRUE")

@@ -16,6 +16,7 @@ from model import bundle
 from model.manifest import Feature, Manifest
 from model.outputs import Task
 from service.audit.auditor import Options, audit
+from service.audit.readers import csv as csv_reader
 from service.audit.readers import parquet as parquet_reader
 from service.audit.readers.batch import Batch, chunked
 from service.audit.readers.data import open_reader
@@ -186,6 +187,59 @@ def test_only_an_empty_field_is_missing_in_csv(tmp_path: Path, manifest: Manifes
     rows = [list(GOOD), [*GOOD[:2], None, *GOOD[3:]], [*GOOD[:2], text, *GOOD[3:]]]
     message = refused(tmp_path, "csv", encoded("csv", rows), manifest)
     assert f"row 2 (line 4), column 'x2': {expected}" == message
+
+
+@EVERY
+def test_texts_stand_for_a_missing_number(tmp_path: Path, manifest: Manifest, format_: str) -> None:
+    """A text that stood for one in training does so in every format; another is refused with its row."""
+    features = list(manifest.features)
+    features[2] = features[2].model_copy(update={"missing_values": ("?", "NA", "-1")})
+    marked = manifest.model_copy(update={"features": tuple(features)})
+    sent_values = ["?", "NA", None, "2.5", "-1"] if format_ in {"csv", "parquet"} else ["?", "NA", None, 2.5, -1]
+    rows = [[*GOOD[:2], value, *GOOD[3:]] for value in sent_values]
+    x = read(tmp_path, format_, encoded(format_, rows), marked).x
+    np.testing.assert_array_equal(np.array([np.nan, np.nan, np.nan, 2.5, -1], np.float32), x[:, 2])
+    rows[3][2] = "many"
+    message = refused(tmp_path, format_, encoded(format_, rows[:4]), marked)
+    assert "expected a number, or " in message
+    assert "got the string 'many'" in message
+    assert "row 3" in message or "/3/" in message
+
+
+def test_dictionaries_of_texts_stand_for_numbers(tmp_path: Path, manifest: Manifest) -> None:
+    """Where a text may stand for a missing number, the others are numbers; what no row has does not matter."""
+    features = list(manifest.features)
+    features[2] = features[2].model_copy(update={"missing_values": ("?",)})
+    marked = manifest.model_copy(update={"features": tuple(features)})
+    numbers = pa.DictionaryArray.from_arrays(pa.array([1, 0, None], pa.int8()), ["?", " 2.5", "none has it"])
+    sink = pa.BufferOutputStream()
+    table = {"x0": [1.0] * 3, "x1": ["3"] * 3, "x2": numbers, "x3": [1] * 3, "x4": ["3"] * 3}
+    parquet.write_table(pa.table(table), sink)
+    x = read(tmp_path, "parquet", bytes(sink.getvalue()), marked).x
+    np.testing.assert_array_equal(np.array([2.5, np.nan, np.nan], np.float32), x[:, 2])
+
+
+def test_a_block_of_csv_with_such_texts_is_read_at_once(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not make an audit slow: no row is read value by value."""
+    features = list(manifest.features)
+    features[2] = features[2].model_copy(update={"missing_values": ("?", "-1")})
+    marked = manifest.model_copy(update={"features": tuple(features)})
+    monkeypatch.delattr(csv_reader.CsvReader, "_slow")
+    rows = [[*GOOD[:2], value, *GOOD[3:]] for value in ("?", " 1.5", "", "-1")]
+    x = read(tmp_path, "csv", encoded("csv", rows), marked).x
+    np.testing.assert_array_equal(np.array([np.nan, 1.5, np.nan, -1], np.float32), x[:, 2])
+
+
+@EVERY
+def test_truth_values_may_be_spelled_otherwise(tmp_path: Path, manifest: Manifest, format_: str) -> None:
+    """A table that pandas wrote has True and False."""
+    features = list(manifest.features)
+    features[1] = features[1].model_copy(update={"categories": ("false", "true")})
+    made = manifest.model_copy(update={"features": tuple(features)})
+    rows = [[GOOD[0], value, *GOOD[2:]] for value in ("True", "False", "TRUE", "false")]
+    assert [1, 0, 1, 0] == read(tmp_path, format_, encoded(format_, rows), made).x[:, 1].tolist()
 
 
 def test_nan_is_not_missing_in_parquet(tmp_path: Path, manifest: Manifest) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,6 +13,7 @@ from model import bundle
 from model.outputs import Task
 from tests.training.tables import make_frame, make_table
 from training.api import fit, load, tune
+from training.config import FitConfig
 from training.errors import DataError, SettingsError
 
 SHORT: dict[str, Any] = {"epochs": 1, "hidden": (4,), "compare": (), "report": False}
@@ -36,6 +38,11 @@ try:
 except AttributeError as error:
     print(error)
 """
+    alone = "import sys; from training import CRClassifier, fit; import training.fitting; from training import fit as f"
+    alone += "\nassert f is fit and callable(fit) and 'tune' not in vars(training)"
+    assert 0 == subprocess.run([sys.executable, "-c", alone], check=False, timeout=120).returncode
+    light = "import sys; from training import CRClassifier; assert 'optuna' not in sys.modules"
+    assert 0 == subprocess.run([sys.executable, "-c", light], check=False, timeout=120).returncode
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert (0, "") == (run.returncode, run.stderr)
     assert run.stdout.endswith("module 'training' has no attribute 'nonsense'\n")
@@ -85,8 +92,15 @@ def test_named_data_set_and_epochs(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"epoch": 3}, r"settings: expected names of settings, got 'epoch' \(did you mean 'epochs'\?\)"),
-        ({"epochs": 0}, "epochs: Input should be greater than or equal to 1, got 0"),
-        ({"missing": {"width": "0"}}, "missing: "),
+        ({"epochs": 0}, "epochs: expected a number of at least 1, got 0"),
+        ({"epochs": 1.5}, r"epochs: expected a whole number, got 1\.5"),
+        ({"dreg_ramp": (0.5,)}, r"dreg_ramp: expected 2 values, got \(0\.5,\)"),
+        ({"dreg_ramp": (0.5, 0.2)}, r"dreg_ramp: expected two shares of the training .*, got \(0\.5, 0\.2\)"),
+        ({"hidden": ()}, r"hidden: expected 1 or more values, got \(\)"),
+        ({"name": "../x"}, "name: expected letters, digits, '.', '_' and '-', .*, got '../x'"),
+        ({"report": "maybe"}, "report: expected true or false, got 'maybe'"),
+        ({"units": {"width": 3}}, "units: column 'width': expected a text, got 3"),
+        ({"missing": {"width": None}}, "missing: column 'width': expected a sequence of values, got None"),
     ],
 )
 def test_wrong_setting_is_refused(tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -100,6 +114,42 @@ def test_wrong_table_is_refused() -> None:
     """A column that is not there, by its frame's name."""
     with pytest.raises(DataError, match="expected a column 'income'"):
         load(make_frame(), "income")
+
+
+@pytest.mark.parametrize("rows", [np.zeros((30, 3)), pd.Series([1.0, 2.0]), None], ids=["array", "series", "none"])
+def test_what_is_no_table_is_refused(rows: Any) -> None:
+    """The message gives its type and not what it holds."""
+    expected = f"table: expected a DataFrame, a Table, a path or a name, got {type(rows).__name__}"
+    with pytest.raises(SettingsError) as caught:
+        fit(rows, "outcome", **SHORT)
+    assert expected == str(caught.value)
+
+
+def test_columns_may_be_called_by_numbers() -> None:
+    """A DataFrame whose columns are numbers: they are its target and what is left out, too."""
+    frame = make_frame().rename(columns={"width": 0, "height": 1, "outcome": 2})
+    table = load(frame, 2, drop=1)
+    assert ("2", ("0",)) == (table.target, table.features)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("min_category_rows", 5), ("memory", 8.0), ("scratch", "elsewhere"), ("data", "elsewhere"), ("task", "ordinal")],
+)
+def test_settings_of_reading_are_refused_beside_a_table(setting: str, value: object) -> None:
+    """What a table that is read cannot heed any more."""
+    with pytest.raises(SettingsError, match=f"{setting}: expected none beside a table that is read, got "):
+        fit(make_table(), **SHORT | {setting: value})
+
+
+def test_one_value_stands_for_several() -> None:
+    """In Python as in a file: a single layer, column, rival or text; a number stands for its text."""
+    table = load(make_frame(), "outcome", drop="height", missing={"width": 0}, hidden=8, compare="relu")
+    assert ("width",) == table.features
+    several = load(make_frame(), "outcome", drop=("height",), missing={"width": ("0",)})
+    assert several.sha256() == table.sha256()
+    config = FitConfig.model_validate({"dataset": "rods", "hidden": 8, "compare": "relu", "missing": {"a": [0, "?"]}})
+    assert ((8,), ("relu",), {"a": ("0", "?")}) == (config.hidden, config.compare, config.missing)
 
 
 def test_search_of_a_frame_and_training_by_it(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_flags_reach_the_manifest(repository: Path) -> None:
     } == manifest.provenance.dreg.model_dump()
     got = manifest.provenance.model_dump(include={"epochs", "batch_size", "learning_rate", "weight_decay", "seed"})
     assert {"epochs": 2, "batch_size": 50, "learning_rate": 0.003, "weight_decay": 0.01, "seed": 9} == got
-    assert {"training": 341, "calibration": 57, "test": 171} == manifest.provenance.rows.model_dump()
+    assert {"training": 341, "validation": 0, "calibration": 57, "test": 171} == manifest.provenance.rows.model_dump()
 
 
 def test_no_flag_is_taken_from_the_environment(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

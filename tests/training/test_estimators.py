@@ -86,7 +86,7 @@ def test_unknown_category_is_other_where_rare_ones_were(fitted: CRClassifier) ->
     ("column", "value", "message"),
     [
         ("age", "old", "column 'age': expected numbers, as in the rows of fit, got 'old' in row 0"),
-        ("income", np.nan, "column 'income': expected a value in every row, as in the rows of fit, got a missing one"),
+        ("income", np.nan, "column 'income': expected a value .* in row 0; unseen_missing='impute' takes them"),
         ("city", np.nan, "column 'city': expected a value in every row"),
         ("age", np.inf, "column 'age': expected numbers within float32, got inf in row 0"),
         ("age", 1e39, "column 'age': expected numbers within float32, got 1e.39 in row 0"),
@@ -217,9 +217,9 @@ def test_wrong_class_weights_are_refused(weights: dict[int, float], message: str
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"degree": 0}, "degree: Input should be greater than or equal to 1, got 0"),
+        ({"degree": 0}, "degree: expected a number of at least 1, got 0"),
         ({"hidden": ()}, "hidden: "),
-        ({"dreg": "global"}, "dreg: Input should be 'local', 'projected' or 'accumulated', got 'global'"),
+        ({"dreg": "global"}, "dreg: expected 'local', 'projected' or 'accumulated', got 'global'"),
         ({"calibration_share": 0.5}, "calibration_share: expected a share from 0 to below 0.5, got 0.5"),
         ({"unseen_missing": "drop"}, "unseen_missing: expected 'refuse' or 'impute', got 'drop'"),
     ],
@@ -302,6 +302,15 @@ def test_sensitivity_of_a_table(fitted: CRClassifier) -> None:
     assert not gradient[frame["age"].isna().to_numpy(), 0].any()
 
 
+def test_percentile_of_equal_norms_is_the_middle(fitted: CRClassifier) -> None:
+    """Where quantiles are tied, as the service says it: the mean of their percentiles."""
+    assert fitted.calibration_ is not None
+    half = fitted.calibration_.gradient_norm.maximum / 2
+    tied = fitted.calibration_.model_copy(update={"minimum": 0.0, "quantiles": {"0.2": half, "0.6": half, "0.7": half}})
+    assert 50.0 == pytest.approx(float(tied.percentile(half)))
+    assert [0.0, 25.0, 75.0, 100.0] == pytest.approx(tied.percentile([0.0, half / 2, 1.5 * half, 4 * half]).tolist())
+
+
 def test_decision_function_gives_the_probabilities() -> None:
     """Two classes: the logistic function of it; three: their softmax. Both sides from different code."""
     x, y = numbers()
@@ -336,7 +345,7 @@ def test_exported_bundle_answers_like_the_estimator(fitted: CRClassifier, tmp_pa
     assert tmp_path / "people" / "1" == path
     read = bundle.read(path)
     manifest = read.manifest
-    assert (192, 48, 240) == tuple(manifest.provenance.rows.model_dump().values())
+    assert {"training": 192, "validation": 0, "calibration": 48, "test": 240} == manifest.provenance.rows.model_dump()
     assert ("no", "yes") == manifest.target.classes
     assert fitted.score(frame, outcome) == pytest.approx(manifest.evaluation.metrics["accuracy"])
     assert fitted.calibration_ == manifest.calibration

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 from model.outputs import Task
-from tests.training.tables import ROWS, each_format, make_frame, read, refused, with_cell, write
+from tests.training.tables import ROWS, each_format, make_config, make_frame, read, refused, with_cell, write
+from training.data.reader import make_table
+from training.data.source import frame_source
 from training.data.table import split
 from training.errors import DataError
 
@@ -147,6 +149,48 @@ def test_text_as_ordinal_is_refused(tmp_path: Path) -> None:
     frame = make_frame(ROWS).assign(outcome=["low", "high"] * (ROWS // 2))
     message = refused(write(frame, tmp_path / "t.csv"), task=Task.ORDINAL)
     assert "target 'outcome': expected levels as numbers, so that their order is known, got 'low' in row 1" == message
+
+
+@pytest.mark.parametrize("task", [None, Task.ORDINAL, Task.CLASSIFICATION])
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [(["mild", "grave", "deadly"], ("mild", "grave", "deadly")), ([10, 2, 1], ("10", "2", "1"))],
+)
+def test_ordered_categories_keep_their_order(task: Task | None, order: list[object], names: tuple[str, ...]) -> None:
+    """An ordered Categorical knows the order of its levels; one that never comes is none."""
+    places = np.arange(ROWS)[::-1] % 3
+    outcome = pd.Categorical(
+        [order[k] for k in places], categories=[*order[:2], -1 if order[0] == 10 else "never", order[2]]
+    )
+    frame = make_frame(ROWS).assign(outcome=outcome.as_ordered())
+    config = make_config(target="outcome", task=task)
+    table = make_table(frame_source(frame, "t", "t"), config)
+    assert (names, task or Task.CLASSIFICATION) == (table.classes, table.task)
+    assert places.tolist() == table.y.tolist()
+
+
+def test_ordered_categories_of_parquet_keep_their_order(tmp_path: Path) -> None:
+    """Texts do, over several row groups; the first rows have the highest level."""
+    levels = ["mild", "grave", "never", "deadly"]
+    places = 2 - np.arange(ROWS) * 3 // ROWS
+    outcome = pd.Categorical([("mild", "grave", "deadly")[k] for k in places], categories=levels, ordered=True)
+    make_frame(ROWS).assign(outcome=outcome).to_parquet(tmp_path / "t.parquet", row_group_size=40)
+    table = read(tmp_path / "t.parquet", task=Task.ORDINAL)
+    assert (("mild", "grave", "deadly"), places.tolist()) == (table.classes, table.y.tolist())
+
+
+def test_ordered_dates_are_refused() -> None:
+    """As dates are without an order of their own."""
+    days = pd.Categorical(pd.to_datetime(["2020-01-31", "2021-02-01"] * (ROWS // 2)), ordered=True)
+    with pytest.raises(DataError, match="target 'outcome': expected text, truth values or numbers, got the type"):
+        make_table(frame_source(make_frame(ROWS).assign(outcome=days), "t", "t"), make_config(target="outcome"))
+
+
+def test_categories_without_order_are_no_levels() -> None:
+    """Those of a Categorical that is not ordered stand in the order of their texts, which says nothing."""
+    frame = make_frame(ROWS).assign(outcome=pd.Categorical(["low", "high"] * (ROWS // 2)))
+    with pytest.raises(DataError, match="expected levels as numbers, so that their order is known"):
+        make_table(frame_source(frame, "t", "t"), make_config(target="outcome", task=Task.ORDINAL))
 
 
 def test_text_as_value_is_refused(tmp_path: Path) -> None:

@@ -1,32 +1,38 @@
 """The search for λ: the rule by hand, the search itself on a small table, and the command."""
 
 import json
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
+from scipy.special import softmax
 
 from model import bundle
+from model.heads import OrdinalHead
 from model.outputs import Task
 from tests.training.tables import make_frame, make_table
 from training.cli import main
 from training.commands.tune import duration, edge_note
+from training.data.table import Column, Table
 from training.errors import DataError, DivergenceError
 from training.evaluate import Answers
 from training.tuning.front import Front, Trial
+from training.tuning.losses import never_predicted, row_losses, standard_error
 from training.tuning.plot import draw
 from training.tuning.settings import TuneConfig
-from training.tuning.study import row_losses, search, standard_error
+from training.tuning.study import search
 
 
 def make_trial(number: int, weight: float, loss: float | None, p99: float | None, error: float = 0.02) -> Trial:
     """A trial with figures, or without."""
     failure = "it diverged" if loss is None else None
-    return Trial(number, weight, (8,), 2e-3, loss, None if loss is None else error, p99, 1.5, failure)
+    metric = None if loss is None else 1 - loss
+    return Trial(number, weight, (8,), 2e-3, loss, None if loss is None else error, p99, 1.5, failure, metric)
 
 
 def make_config(**settings: Any) -> TuneConfig:
@@ -77,10 +83,25 @@ def test_choice_is_explained_with_its_figures() -> None:
     """The sentence says λ, both figures, the limit, the best, λ = 0, and how many failed."""
     assert FRONT.reason() == (
         "λ = 1: of 7 trials, 1 of which failed, it has the smallest p99 of the gradient norm, 1, among the 4 whose "
-        "accuracy is no lower than 0.9350: one standard error from the best, 0.9550 at λ = 0.1 (p99 2). Its accuracy "
-        "is 0.9400. Measured on 200 validation rows; the test rows were not looked at. Without the penalty: accuracy "
-        "0.9500, p99 4."
+        "negative log-likelihood is no higher than 0.0650: one standard error from the best, 0.0450 at λ = 0.1 (p99 "
+        "2). Its negative log-likelihood is 0.0600 and its accuracy 0.9400. Measured on 200 validation rows; the test "
+        "rows were not looked at. The likelihood decides, for errors alone cannot tell networks apart where a class is "
+        "rare. "
+        "Without the penalty the negative log-likelihood is 0.0500 and its accuracy 0.9500, and p99 is 4."
     )
+    assert "(patience)" not in FRONT.reason()
+    assert "The same rows chose the epoch of each network (patience)" in replace(FRONT, stopped_early=True).reason()
+    assert "Each class counts alike" in replace(FRONT, balanced=True).reason()
+
+
+def test_class_that_is_never_predicted_is_noted() -> None:
+    """The note names it, and how to make classes count alike where they do not."""
+    assert [] == FRONT.notes()
+    blind = replace(FRONT, trials=tuple(replace(trial, never_predicted=("sick",)) for trial in FRONT.trials))
+    text = "the chosen network never predicts 'sick', of which there are validation rows"
+    assert [f"{text}; --class-weight balanced makes classes count alike"] == blind.notes()
+    assert blind.notes() == blind.document()["notes"]
+    assert "--class-weight" not in replace(blind, balanced=True).notes()[0]
 
 
 def test_errors_of_a_regression_are_shown_as_their_root() -> None:
@@ -100,17 +121,14 @@ def test_settings_of_a_trial_without_penalty_have_none_at_all() -> None:
 
 
 def test_standard_error_of_a_mean() -> None:
-    """Of squared errors and distances SciPy's; of 0/1 errors Laplace's, which no row without an error makes 0."""
+    """SciPy's; of a single row 0."""
     losses = np.random.default_rng(0).exponential(size=40)
-    assert float(stats.sem(losses)) == pytest.approx(standard_error(losses, Task.REGRESSION))
-    assert float(stats.sem(losses)) == pytest.approx(standard_error(losses, Task.ORDINAL))
-    errors = np.array([1.0] * 3 + [0.0] * 95)
-    assert math.sqrt(0.04 * 0.96 / 98) == pytest.approx(standard_error(errors, Task.CLASSIFICATION))
-    assert standard_error(np.zeros(98), Task.CLASSIFICATION) > 0
+    assert float(stats.sem(losses)) == pytest.approx(standard_error(losses))
+    assert 0.0 == standard_error(losses[:1])
 
 
 def test_loss_of_each_row() -> None:
-    """1 where the likeliest class is not the true one; distance in levels; squared error."""
+    """The negative log of the probability of the true class or level, by its weight; squared error."""
     rows = np.array([0, 1, 2])
     zeros = np.zeros(3, np.float32)
 
@@ -118,17 +136,81 @@ def test_loss_of_each_row() -> None:
         return Answers({name: np.array(values, np.float32) for name, values in prediction.items()}, zeros, zeros, zeros)
 
     classes = make_table(Task.CLASSIFICATION)
-    wrong = np.eye(3)[(classes.y[:3] + np.array([0, 1, 0])) % 3]
-    assert [0.0, 1.0, 0.0] == row_losses(answers(probabilities=wrong.tolist()), classes, rows).tolist()
+    logits = [[2.0, -1.0, 0.5], [0.0, 3.0, 1.0], [90.0, -90.0, 0.0]][: len(rows)]
+    logits = [row[: len(classes.classes)] for row in logits]
+    truth = -stats.multinomial.logpmf(np.eye(len(logits[0]))[classes.y[rows]], 1, softmax(logits, axis=1))
+    assert truth.tolist() == pytest.approx(row_losses(answers(logits=logits), classes, rows).tolist())
+    weights = np.arange(1.0, len(logits[0]) + 1)
+    weighted = row_losses(answers(logits=logits), classes, rows, weights)
+    assert (truth * weights[classes.y[rows]]).tolist() == pytest.approx(weighted.tolist())
     levels = make_table(Task.ORDINAL)
-    shifted = (levels.y[:3] + np.array([0.5, 0, -1.0])).tolist()
-    assert [0.5, 0.0, 1.0] == row_losses(answers(expected_level=shifted), levels, rows).tolist()
+    head = OrdinalHead(len(levels.classes))
+    for row in rows:
+        scores = torch.tensor([[0.7 - row]])
+        cumulative = head.predict(scores)["logits"].tolist()
+        loss = head.loss(scores, torch.tensor(levels.y[[row]])).item()
+        assert [loss] == pytest.approx(row_losses(answers(logits=cumulative), levels, np.array([row])).tolist(), 1e-5)
+    alike = [[1.0] * (len(levels.classes) - 1)]  # thresholds that float32 cannot tell apart
+    assert np.isfinite(row_losses(answers(logits=alike), levels, rows[:1])).all()
     values = make_table(Task.REGRESSION)
     off = (values.y[:3] + np.array([2.0, 0, -1.0])).tolist()
     assert [4.0, 0.0, 1.0] == pytest.approx(row_losses(answers(value=off), values, rows).tolist(), abs=1e-4)
 
 
+def test_which_classes_are_never_predicted() -> None:
+    """Those of the rows alone, by name."""
+    table = make_table(Task.CLASSIFICATION)
+    rows = np.arange(20)
+    zeros, first = np.zeros(20, np.float32), np.eye(len(table.classes), dtype=np.float32)[np.zeros(20, int)]
+    answers = Answers({"probabilities": first}, zeros, zeros, zeros)
+    there = sorted(set(table.y[rows].tolist()) - {0})
+    assert tuple(table.classes[k] for k in there) == never_predicted(answers, table, rows)
+    assert there
+
+
 # The search
+
+
+def test_rare_class_is_not_given_up() -> None:
+    """Two networks make the same errors, for no row is likelier sick than well; one knows which rows are at risk.
+
+    The flat one is smoother. By the share of errors it would be as good.
+    """
+    y = np.zeros(500, np.int64)
+    y[:45], y[100:104] = 1, 1  # of the first hundred 45 %, of the others 1 %
+    table = Table(
+        "rare", np.zeros((500, 1), np.float32), y, (Column("a"),), "health", Task.CLASSIFICATION, ("no", "yes")
+    )
+    rows, zeros = np.arange(500), np.zeros(500, np.float32)
+    trials = []
+    for number, (risk, rest, p99) in enumerate([(0.45, 0.01, 2.0), (0.098, 0.098, 0.0)], start=1):
+        sick = np.where(rows < 100, risk, rest)
+        found = {
+            "logits": np.log(np.stack((1 - sick, sick), axis=1)),
+            "probabilities": np.stack((1 - sick, sick), axis=1),
+        }
+        answers = Answers({name: values.astype(np.float32) for name, values in found.items()}, zeros, zeros, zeros)
+        assert ("yes",) == never_predicted(answers, table, rows)
+        losses = row_losses(answers, table, rows)
+        trials.append(make_trial(number, 0.1, float(losses.mean()), p99, standard_error(losses)))
+    assert 1 == Front(Task.CLASSIFICATION, 500, tuple(trials)).chosen.number
+
+
+def test_front_says_how_it_was_measured() -> None:
+    """Balanced classes and patience are those of the settings."""
+    plain = search(make_config(trials=2), make_table())
+    front = search(make_config(trials=2, class_weight="balanced", validation_share=0.25, patience=1), make_table())
+    assert ((False, False), (True, True)) == (
+        (plain.balanced, plain.stopped_early),
+        (front.balanced, front.stopped_early),
+    )
+
+
+def test_settings_without_effect_leave_a_study_as_it_is(tmp_path: Path) -> None:
+    """How many rows the report shows is no figure of a trial."""
+    path = tmp_path / "study.journal"
+    trials = search(make_config(study=path, trials=2), make_table()).trials
+    assert trials == search(make_config(study=path, trials=2, report_rows=0), make_table()).trials
 
 
 @pytest.mark.parametrize("task", list(Task))
@@ -244,7 +326,13 @@ def test_drawing_is_the_same_each_time_and_names_its_axes() -> None:
     drawn = draw(FRONT)
     assert drawn == draw(FRONT)
     texts = " ".join(ET.fromstring(drawn).itertext())
-    for part in ("accuracy on validation rows", "p99 of the gradient norm", "chosen: λ = 1", "λ = 0", "standard error"):
+    for part in (
+        "negative log-likelihood on validation rows",
+        "p99 of the gradient norm",
+        "chosen: λ = 1",
+        "λ = 0",
+        "standard error",
+    ):
         assert part in texts
 
 
@@ -271,7 +359,8 @@ def test_command_chooses_trains_and_leaves_its_front(tmp_path: Path, capsys: pyt
     places = ["--output", str(output), "--repository", str(repository)]
     main(["tune", str(table), "--target", "outcome", *short, *places])
     printed = capsys.readouterr().out
-    assert "trial 1/3  λ 0  accuracy " in printed
+    assert "trial 1/3  λ 0  negative log-likelihood " in printed
+    assert "  accuracy " in printed
     assert " left)" in printed
     document = json.loads((output / "front.json").read_text())
     assert document["reason"] in printed

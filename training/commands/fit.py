@@ -14,6 +14,8 @@ def run(config: FitConfig) -> None:
     console = Console()
     table = load(config)
     console.out(described(table), highlight=False)
+    for remark in table.remarks:
+        console.out(f"Note: {remark}", highlight=False)
     train_and_tell(config, table, console)
 
 

@@ -11,7 +11,7 @@ from training.commands.fit import described, train_and_tell
 from training.commands.settings import TuneCommand
 from training.config import FitConfig
 from training.data.load import load
-from training.tuning.front import METRICS, Trial
+from training.tuning.front import LOSSES, METRICS, Trial
 from training.tuning.plot import draw
 from training.tuning.study import search, weights_tried
 
@@ -33,10 +33,13 @@ def run(command: TuneCommand) -> None:
 
     def tell(trial: Trial) -> None:
         seconds.append(trial.seconds)
-        metric, shown = METRICS[table.task]
+        loss, shown = LOSSES[table.task]
         figures = f"failed: {trial.failure}"
         if trial.loss is not None and trial.gradient_norm_p99 is not None:
-            figures = f"{metric} {shown(trial.loss):.4f}  gradient norm p99 {trial.gradient_norm_p99:.4f}"
+            figures = f"{loss} {shown(trial.loss):.4f}  "
+            if METRICS[table.task] != loss:
+                figures += f"{METRICS[table.task]} {trial.metric:.4f}  "
+            figures += f"gradient norm p99 {trial.gradient_norm_p99:.4f}"
         left = statistics.fmean(seconds) * (command.trials - trial.number)
         searched = f"λ {trial.weight:.4g}"
         if command.widths:
@@ -50,8 +53,8 @@ def run(command: TuneCommand) -> None:
     write_text(command.output / FRONT_FILE, json.dumps(front.document(), indent=2, ensure_ascii=False) + "\n")
     write_text(command.output / DRAWING_FILE, draw(front))
     console.out(front.reason(), highlight=False)
-    note = edge_note(front.chosen, *weights_tried(command, table.task))
-    if note:
+    edge = edge_note(front.chosen, *weights_tried(command, table.task))
+    for note in front.notes() + ([edge] if edge else []):
         console.out(f"Note: {note}", highlight=False)
     console.out(f"Front written to {command.output / DRAWING_FILE} and {FRONT_FILE} beside it", highlight=False)
     if command.fit:

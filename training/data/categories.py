@@ -1,7 +1,6 @@
 """A categorical column: its categories and how often each comes, then its values as their numbers."""
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import replace
 from shlex import quote
 
@@ -12,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.manifest import OTHER
-from training.data.cells import to_texts
+from training.data.cells import Markers, to_texts
 from training.data.table import Column
 from training.errors import DataError
 
@@ -24,7 +23,7 @@ CATEGORIES_AT_MOST = 1_000  # each is a column of the first layer, and a flip th
 class CategoricalCells:
     """The reader of a column of categories."""
 
-    def __init__(self, where: str, column: Column, missing: Collection[str], min_rows: int) -> None:
+    def __init__(self, where: str, column: Column, missing: Markers, min_rows: int) -> None:
         """Read a column.
 
         Args:
@@ -85,7 +84,11 @@ class CategoricalCells:
         places = {text: number for number, text in enumerate(kept)}
         self._numbers = {text: places.get(self._name(text), len(kept)) for text in [*self.counts, *self._spellings]}
         other = len(kept) < len(self.counts)
-        return replace(self._column.found(missing=self.missing > 0), categories=tuple(kept), other=other)
+        return replace(
+            self._column.found(self._missing.met(numeric=False), missing=self.missing > 0),
+            categories=tuple(kept),
+            other=other,
+        )
 
     def encode(self, cells: pa.Array) -> NDArray[np.float32]:
         """Second pass: the cells as the numbers of their categories, NaN where one is missing."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from training.config import FitConfig
 from training.data.categories import CategoricalCells
-from training.data.cells import Kind, kind_of, texts_to_numbers, to_texts
+from training.data.cells import Kind, Markers, kind_of, texts_to_numbers, to_texts
 from training.data.numbers import NumericCells
 from training.data.table import Column
 from training.errors import DataError
@@ -39,7 +39,7 @@ class TextCells:
     """The reader of a column of text: of numbers if all texts are numbers, else of categories."""
 
     def __init__(
-        self, where: str, name: str, numeric: NumericCells, categorical: CategoricalCells, missing: tuple[str, ...]
+        self, where: str, name: str, numeric: NumericCells, categorical: CategoricalCells, missing: Markers
     ) -> None:
         """Read a column as one of the two, whichever fits its texts."""
         self._where, self._name, self._missing = where, name, missing
@@ -73,21 +73,21 @@ class TextCells:
         return self._chosen.encode(cells)
 
 
-def reader_of(where: str, field: pa.Field, config: FitConfig, *, category: bool = False) -> Cells:
+def reader_of(where: str, field: pa.Field, config: FitConfig, missing: Markers, *, category: bool = False) -> Cells:
     """The reader of a column.
 
     Args:
         where: what messages begin with.
         field: its name and type.
-        config: which columns are numeric or categorical whatever they look like, what is missing, and units.
+        config: which columns are numeric or categorical whatever they look like, and units.
+        missing: what stands for a missing value there.
         category: whether the source says that it holds categories, whatever their type.
 
     Raises:
         DataError: the column's type is neither numbers, text nor truth values.
     """
     name = field.name
-    missing = config.missing.get(name, ())
-    column = Column(name, config.units.get(name), missing_values=missing)
+    column = Column(name, config.units.get(name))
     kind = kind_of(field.type)
     numeric = NumericCells(where, column, missing)
     categorical = CategoricalCells(where, column, missing, config.min_category_rows)

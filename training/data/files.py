@@ -12,6 +12,13 @@ import pandas as pd
 from training.data.source import Source, frame_source, parquet_source
 from training.errors import DataError
 
+NA_TEXTS = (
+    *("NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "NULL", "null", "None"),
+    *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+)
+"""Texts that stand for a missing value in every column of a CSV: those that pandas reads so by default. An empty cell,
+which always is missing, is not among them."""
+
 
 def open_table(path: Path, as_text: Collection[str] = ()) -> Source:
     """Open a .csv, .csv.gz or .parquet file.
@@ -29,14 +36,15 @@ def open_table(path: Path, as_text: Collection[str] = ()) -> Source:
     if path.suffix == ".parquet":
         return parquet_source(path)
     if path.name.endswith((".csv", ".csv.gz")):
-        return frame_source(read_csv(path, as_text), path.name.split(".")[0], str(path))
+        return frame_source(read_csv(path, as_text), path.name.split(".")[0], str(path), NA_TEXTS)
     raise DataError(f"{path}: expected a .csv, .csv.gz or .parquet file, got {path.suffix or 'no ending'!r}")
 
 
 def read_csv(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
     """Read a CSV, commas between its values and names in its first row; raises DataError where it is malformed.
 
-    Empty cells are missing, and so are the texts that pandas takes for missing (NA, NaN, null, None, …).
+    Empty cells are missing. Texts that stand for a missing value (`NA_TEXTS`) stay as they are: which of them came is
+    for the manifest to say, so that the service takes them for the same.
     """
     try:
         if path.suffix == ".gz":
@@ -50,6 +58,8 @@ def read_csv(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
                 index_col=False,
                 low_memory=False,
                 encoding="utf-8-sig",
+                keep_default_na=False,
+                na_values=[""],
                 dtype={name: "str" for name in as_text if name in names},
             )
     except UnicodeDecodeError as error:

@@ -1,13 +1,12 @@
 """A numeric column: what a first pass over it finds, and its values as float32 in a second."""
 
-from collections.abc import Collection
 from shlex import quote
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from training.data.cells import TEXTS, kind_of, texts_to_numbers, to_numbers, to_texts
+from training.data.cells import TEXTS, Markers, kind_of, texts_to_numbers, to_numbers, to_texts
 from training.data.table import Column
 from training.errors import DataError
 
@@ -64,7 +63,7 @@ class NumberSurvey:
 class NumericCells:
     """The reader of a column of numbers, or of texts that were declared to be numbers."""
 
-    def __init__(self, where: str, column: Column, missing: Collection[str]) -> None:
+    def __init__(self, where: str, column: Column, missing: Markers) -> None:
         """Read a column.
 
         Args:
@@ -98,7 +97,7 @@ class NumericCells:
                 f"name that text by --missing if it stands for a missing value, or {drop}"
             )
         self._survey.check(self._where, f"; {drop}")
-        return self._column.found(missing=self._survey.missing > 0)
+        return self._column.found(self._missing.met(numeric=True), missing=self._survey.missing > 0)
 
     def encode(self, cells: pa.Array) -> NDArray[np.float32]:
         """Second pass: the cells as the network takes them."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.outputs import Task
 from training.config import FitConfig
 from training.data import spool
-from training.data.cells import TEXTS, Kind, kind_of, to_texts
+from training.data.cells import TEXTS, Kind, Markers, kind_of, to_texts
 from training.data.columns import Cells, reader_of
 from training.data.files import open_table
 from training.data.source import Source
@@ -51,9 +51,14 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
     target, features = _choose_columns(source, config)
     if not source.rows:
         raise DataError(f"{source.where}: expected rows, got none")
+    markers = {name: Markers(config.missing.get(name, ()), source.missing) for name in features}
     readers = {
         name: reader_of(
-            f"{source.where}: column {name!r}", source.schema.field(name), config, category=name in source.categories
+            f"{source.where}: column {name!r}",
+            source.schema.field(name),
+            config,
+            markers[name],
+            category=name in source.categories,
         )
         for name in features
     }
@@ -69,7 +74,8 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
         f"{source.where}: target {target!r}",
         source.column(target),
         Task(config.task) if config.task else None,
-        config.missing.get(target, ()),
+        Markers(config.missing.get(target, ()), source.missing),
+        _order(source, target),
     )
     unit = config.units.get(target)
     if unit and task is not Task.REGRESSION:
@@ -91,6 +97,11 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
         target_unit=unit,
         test_rows=test_rows,
         groups=groups,
+        remarks=tuple(
+            f"column {column.name!r}: no cell is {text!r} (--missing)"
+            for column in columns
+            for text in markers[column.name].not_met(numeric=not column.categorical)
+        ),
     )
 
 
@@ -173,6 +184,17 @@ def _hint(name: str, columns: list[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def _order(source: Source, name: str) -> tuple[str, ...]:
+    """The categories of a column in their order, from the lowest; none where they have none."""
+    type_ = source.schema.field(name).type
+    if not (kind_of(type_) is Kind.CATEGORY and type_.ordered):
+        return ()
+    orders = {tuple(to_texts(batch.column(name).dictionary).to_pylist()) for batch in source.batches([name])}
+    if len(orders) > 1:  # pieces that number their categories as they come
+        return ()
+    return next(iter(orders), ())
+
+
 def _groups(source: Source, config: FitConfig) -> NDArray[np.int64]:
     """The number of each row's group, in the order in which they first come."""
     name = config.group or ""
@@ -180,8 +202,9 @@ def _groups(source: Source, config: FitConfig) -> NDArray[np.int64]:
     cells = source.column(name)
     if kind_of(cells.type) is Kind.OTHER:
         raise DataError(f"{where}: expected text, numbers or dates, got the type {cells.type}")
+    declared = config.missing.get(name, ()) if kind_of(cells.type) in TEXTS else ()
     try:
-        texts = to_texts(cells, config.missing.get(name, ()) if kind_of(cells.type) in TEXTS else ())
+        texts = to_texts(cells, Markers(declared, source.missing))
     except pa.ArrowException as error:
         raise DataError(f"{where}: expected text, numbers or dates, got the type {cells.type}") from error
     gaps = texts.is_null().to_numpy(zero_copy_only=False)

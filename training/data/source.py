@@ -29,6 +29,8 @@ class Source:
     """Columns that are said to hold categories, whatever their type."""
     read: Callable[[Sequence[str], int], Iterator[pa.RecordBatch]]
     """From columns and a number of rows to batches of at most so many rows, in order."""
+    missing: tuple[str, ...] = ()
+    """Texts that stand for a missing value in every column."""
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """These columns of all rows, a batch at a time; raises DataError where the source is damaged."""
@@ -52,8 +54,14 @@ class Source:
         return combined if isinstance(combined, pa.Array) else pa.concat_arrays(combined.chunks)
 
 
-def frame_source(frame: pd.DataFrame, name: str, where: str) -> Source:
+def frame_source(frame: pd.DataFrame, name: str, where: str, missing: tuple[str, ...] = ()) -> Source:
     """A pandas frame as a source; its index is no column.
+
+    Args:
+        frame: the table.
+        name: of it.
+        where: what messages begin with.
+        missing: texts that stand for a missing value in every column.
 
     Raises:
         DataError: a column holds what is neither numbers, text nor truth values.
@@ -66,7 +74,7 @@ def frame_source(frame: pd.DataFrame, name: str, where: str) -> Source:
     def read(columns: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         yield from table.select(list(columns)).to_batches(max_chunksize=rows)
 
-    return Source(name, where, table.schema, len(frame), table.nbytes, frozenset(), read)
+    return Source(name, where, table.schema, len(frame), table.nbytes, frozenset(), read, missing)
 
 
 def parquet_source(path: Path) -> Source:

@@ -33,9 +33,9 @@ class Column:
     missing_values: tuple[str, ...] = ()
     """Texts, and numbers by their texts, that stand for a missing value in what is given to the model."""
 
-    def found(self, *, missing: bool) -> "Column":
-        """The same once its cells were seen: what stands for a missing value is told only where one was."""
-        return replace(self, missing=missing, missing_values=self.missing_values if missing else ())
+    def found(self, markers: tuple[str, ...], *, missing: bool) -> "Column":
+        """The same once its cells were seen: whether one is missing, and which texts or numbers stood for that."""
+        return replace(self, missing=missing, missing_values=markers)
 
     @property
     def categorical(self) -> bool:
@@ -68,6 +68,8 @@ class Table:
     """How many of the last rows are the data set's published test split; 0 where there is none."""
     groups: NDArray[np.int64] | None = None
     """[rows]: rows of one number stay in one part of the split; None where any row may go anywhere."""
+    remarks: tuple[str, ...] = ()
+    """What the reader of the table should tell: settings that had no effect. No part of its digest."""
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from training.config import FitConfig
 from training.data import openml
-from training.data.files import read_csv
+from training.data.files import NA_TEXTS, read_csv
 from training.data.reader import make_table
 from training.data.source import frame_source
 from training.data.table import Table
@@ -79,7 +79,7 @@ def pima(data: Path | None, config: FitConfig) -> Table:
         row = int((~outcome.isin([0, 1])).to_numpy().argmax())
         raise DataError(f"{where}: target 'outcome': expected 0 or 1, got {outcome.iloc[row]} in row {row + 1}")
     settings = {"target": PIMA_TARGET, "missing": dict.fromkeys(PIMA_MISSING, ("0",)), "units": PIMA_UNITS}
-    source = frame_source(frame[[*PIMA_COLUMNS, PIMA_TARGET]], "pima", where)
+    source = frame_source(frame[[*PIMA_COLUMNS, PIMA_TARGET]], "pima", where, NA_TEXTS)
     return replace(make_table(source, config.model_copy(update=settings)), classes=PIMA_CLASSES)
 
 
@@ -118,7 +118,7 @@ def adult(data: Path | None, config: FitConfig) -> Table:
     }
     order = [column for column in frame.columns if column in columns]
     return make_table(
-        frame_source(frame[order], "adult", where), config.model_copy(update=settings), test_rows=test_rows
+        frame_source(frame[order], "adult", where, NA_TEXTS), config.model_copy(update=settings), test_rows=test_rows
     )
 
 

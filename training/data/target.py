@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.outputs import Task
-from training.data.cells import TEXTS, Kind, kind_of, texts_to_numbers, to_numbers, to_texts
+from training.data.cells import NONE, TEXTS, Kind, Markers, kind_of, texts_to_numbers, to_numbers, to_texts
 from training.data.numbers import NumberSurvey
 from training.errors import DataError
 
@@ -15,7 +14,7 @@ CLASSES_AT_MOST = 20  # whole numbers with more distinct values than this are re
 
 
 def read_target(
-    where: str, cells: pa.Array, task: Task | None, missing: tuple[str, ...] = ()
+    where: str, cells: pa.Array, task: Task | None, missing: Markers = NONE, order: tuple[str, ...] = ()
 ) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...], Task]:
     """The targets, the names of the classes or levels, and the task.
 
@@ -24,6 +23,7 @@ def read_target(
         cells: of all rows.
         task: None to tell: text, truth values and few whole numbers are classes, the rest is a value.
         missing: texts that stand for a missing value.
+        order: the classes or levels from the lowest, where the column itself has an order; else none.
 
     Raises:
         DataError: a value is missing, or the column cannot be learned.
@@ -31,18 +31,24 @@ def read_target(
     kind = kind_of(cells.type)
     if kind in (Kind.DATE, Kind.OTHER):
         raise DataError(f"{where}: expected text, truth values or numbers, got the type {cells.type}")
-    texts = to_texts(cells, missing) if kind in (*TEXTS, Kind.EMPTY) else None
+    texts = to_texts(cells, missing) if order or kind in (*TEXTS, Kind.EMPTY) else None
     values, odd = _numbers(cells, texts, missing)
     gaps = np.isnan(values) if texts is None else texts.is_null().to_numpy(zero_copy_only=False)
     if gaps.any():
         raise DataError(
-            f"{where}: expected a value in every row, got {gaps.sum()} missing, the first in row {np.argmax(gaps) + 1}"
+            f"{where}: expected a value in every row, got {gaps.sum()} missing{_named(missing)}, the first in row "
+            f"{np.argmax(gaps) + 1}"
         )
     if odd is None and not np.isfinite(values).all():
         row = int(np.argmax(~np.isfinite(values)))
         raise DataError(f"{where}: expected finite numbers, got {values[row]} in row {row + 1}")
-    task = task or _infer(kind, values, odd)
-    if texts is not None and odd is not None and task is not Task.CLASSIFICATION:
+    task = task or (Task.CLASSIFICATION if order else _infer(kind, values, odd))
+    if (
+        texts is not None
+        and odd is not None
+        and task is not Task.CLASSIFICATION
+        and not (order and task is Task.ORDINAL)
+    ):
         wanted = "numbers" if task is Task.REGRESSION else "levels as numbers, so that their order is known"
         raise DataError(f"{where}: expected {wanted}, got {texts[odd].as_py()!r} in row {odd + 1}")
     if task is Task.REGRESSION:
@@ -50,7 +56,7 @@ def read_target(
         survey.add(values, 0)
         survey.check(where)
         return values.astype(np.float32), (), task
-    names, places = _classes(kind, values, texts if odd is not None else None)
+    names, places = _classes(kind, values, texts if order or odd is not None else None, order)
     if len(names) < 2:
         raise DataError(f"{where}: expected at least 2 classes, got only {names[0]!r}")
     if len(names) > len(places) // 2:
@@ -60,9 +66,7 @@ def read_target(
     return places, tuple(names), task
 
 
-def _numbers(
-    cells: pa.Array, texts: pa.Array | None, missing: tuple[str, ...]
-) -> tuple[NDArray[np.float64], int | None]:
+def _numbers(cells: pa.Array, texts: pa.Array | None, missing: Markers) -> tuple[NDArray[np.float64], int | None]:
     if texts is None:
         return to_numbers(cells, missing), None
     return texts_to_numbers(texts, missing)
@@ -75,15 +79,24 @@ def _infer(kind: Kind, values: NDArray[np.float64], odd: int | None) -> Task:
     return Task.CLASSIFICATION if whole and len(pd.unique(values)) <= CLASSES_AT_MOST else Task.REGRESSION
 
 
-def _classes(kind: Kind, values: NDArray[np.float64], texts: pa.Array | None) -> tuple[list[str], NDArray[np.int64]]:
-    """Names in order, by value or else by text, and each row's place among them."""
+def _named(missing: Markers) -> str:
+    """What stood for a missing value."""
+    met = missing.met(numeric=True)
+    return f" ({', '.join(map(repr, met))})" if met else ""
+
+
+def _classes(
+    kind: Kind, values: NDArray[np.float64], texts: pa.Array | None, order: tuple[str, ...]
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Names in their order, or by value or else by text, and each row's place among them."""
     if texts is not None:
         encoded = texts.dictionary_encode()
         names = encoded.dictionary.to_pylist()
-        order = pc.sort_indices(encoded.dictionary).to_numpy()
-        ranks = np.empty(len(names), np.int64)
-        ranks[order] = np.arange(len(names))
-        return [names[k] for k in order], ranks[encoded.indices.to_numpy(zero_copy_only=False)]
+        known = set(names)
+        ordered = [name for name in order if name in known] or sorted(names)
+        place = {name: k for k, name in enumerate(ordered)}
+        ranks = np.array([place[name] for name in names], np.int64)
+        return ordered, ranks[encoded.indices.to_numpy(zero_copy_only=False)]
     places, levels = pd.factorize(values, sort=True)
     if kind is Kind.TRUTH:
         return [str(bool(level)) for level in levels], places.astype(np.int64)

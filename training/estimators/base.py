@@ -194,8 +194,7 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
         outputs = self._ask(rows, names)
         found: dict[str, NDArray[np.floating[Any]]] = {"gradient_norm": outputs["gradient_norm"]}
         if self.calibration_ is not None:
-            levels, norms = self.calibration_.curve()
-            found["percentile"] = 100 * np.interp(outputs["gradient_norm"], norms, levels)
+            found["percentile"] = self.calibration_.percentile(outputs["gradient_norm"])
         if "margin" in outputs:
             found["margin"], found["margin_gradient_norm"] = outputs["margin"], outputs["margin_gradient_norm"]
             found["first_order_distance"] = first_order_distance(outputs["margin"], outputs["margin_gradient_norm"])

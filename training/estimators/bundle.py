@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from model import bundle
-from model.manifest import Architecture, Calibration, Manifest, Provenance, Rows, Target
+from model.manifest import Architecture, Calibration, Manifest, Provenance, Target
 from model.network import CRNetwork
 from training.config import FitConfig
 from training.data.table import Table
@@ -59,7 +59,7 @@ def write(
     answers = ask_graph(onnx.load_model_from_string(graph), measured, rows, len(config.hidden))
     evaluation = evaluate(answers, measured, rows, network.parameter_count(), config.seed)
     counts = learned.provenance.rows
-    tested = Rows(training=counts.training, calibration=counts.calibration, test=0 if test is None else len(rows))
+    tested = counts.model_copy(update={"test": 0 if test is None else len(rows)})
 
     def describe(version: int, digests: Mapping[str, str]) -> Manifest:
         return Manifest(

@@ -77,7 +77,7 @@ class Columns:
             if absent.any() and not column.missing:
                 raise ValueError(
                     f"column {column.name!r}: expected a value in every row, as in the rows of fit, got a missing one "
-                    f"(NaN) in row {int(np.argmax(absent))}; missing='any' takes them"
+                    f"(NaN) in row {int(np.argmax(absent))}; unseen_missing='impute' takes them"
                 )
             rows[:, place] = _category_numbers(column, values) if column.categorical else _numbers(column, values)
             rows[absent, place] = np.nan

@@ -1,9 +1,10 @@
 """What a search found: its trials, the front of those that no other beats, and the one that is chosen.
 
-Two figures are weighed, both of validation rows: the mean loss a row (share of errors, distance to the level in levels,
-squared error), and p99 of the gradient norm. The choice is the one-standard-error rule (Breiman, Friedman, Olshen and
-Stone 1984, sec. 3.4.3; Hastie, Tibshirani and Friedman 2009, sec. 7.10), with smoothness in the place of simplicity:
-of the trials whose loss is within one standard error of the least, that of the smallest p99.
+Two figures are weighed, both of validation rows: the mean loss a row (negative log-likelihood of the class or level,
+squared error), and p99 of the gradient norm. The share of errors is shown and not weighed: where a class is rare, a
+network that never names it errs hardly more often than the best. The choice is the one-standard-error rule (Breiman,
+Friedman, Olshen and Stone 1984, sec. 3.4.3; Hastie, Tibshirani and Friedman 2009, sec. 7.10), with smoothness in the
+place of simplicity: of the trials whose loss is within one standard error of the least, that of the smallest p99.
 
 The rule says that the price is within what so many rows can tell; it does not say that there is none.
 """
@@ -15,12 +16,18 @@ from typing import Any
 
 from model.outputs import Task
 
-METRICS: dict[Task, tuple[str, Callable[[float], float]]] = {
-    Task.CLASSIFICATION: ("accuracy", lambda loss: 1.0 - loss),
-    Task.ORDINAL: ("mean absolute error", lambda loss: loss),
+LOSSES: dict[Task, tuple[str, Callable[[float], float]]] = {
+    Task.CLASSIFICATION: ("negative log-likelihood", lambda loss: loss),
+    Task.ORDINAL: ("negative log-likelihood", lambda loss: loss),
     Task.REGRESSION: ("root mean squared error", math.sqrt),
 }
 """What a mean loss is called, and how it is shown, by task."""
+METRICS: dict[Task, str] = {
+    Task.CLASSIFICATION: "accuracy",
+    Task.ORDINAL: "mean absolute error",
+    Task.REGRESSION: "root mean squared error",
+}
+"""What is shown beside the loss, by task."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class Trial:
     hidden: tuple[int, ...]
     learning_rate: float
     loss: float | None
-    """Mean over the validation rows."""
+    """Mean over the validation rows; under balanced class weights, of the weighted losses."""
     standard_error: float | None
     """Of that mean."""
     gradient_norm_p99: float | None
@@ -42,6 +49,10 @@ class Trial:
     seconds: float
     failure: str | None = None
     """Why there are no figures."""
+    metric: float | None = None
+    """That of `METRICS`, over the validation rows."""
+    never_predicted: tuple[str, ...] = ()
+    """Classes or levels that have validation rows and are predicted for none."""
 
     def settings(self) -> dict[str, Any]:
         """What `fit` is to be given to train this network."""
@@ -67,15 +78,24 @@ class Front:
     rows: int
     """How many validation rows there were."""
     trials: tuple[Trial, ...]
+    balanced: bool = False
+    """Whether the losses are weighted so that classes count alike."""
+    stopped_early: bool = False
+    """Whether these rows also chose the epoch of each network (patience)."""
 
     @property
     def metric(self) -> str:
-        """What the loss is shown as."""
-        return METRICS[self.task][0]
+        """What is shown beside the loss."""
+        return METRICS[self.task]
+
+    @property
+    def loss(self) -> str:
+        """What the loss is called."""
+        return LOSSES[self.task][0]
 
     def shown(self, loss: float) -> float:
-        """A mean loss as the metric."""
-        return METRICS[self.task][1](loss)
+        """A mean loss as it is shown."""
+        return LOSSES[self.task][1](loss)
 
     def measured(self) -> list[Measured]:
         """The trials that have figures."""
@@ -116,34 +136,53 @@ class Front:
         best, chosen = self.best(), next(each for each in self.measured() if each.trial is self.chosen)
         failed = len(self.trials) - len(self.measured())
         kept = self.within()
-        worst = "no lower than" if self.task is Task.CLASSIFICATION else "no higher than"
         text = (
             f"λ = {chosen.trial.weight:.4g}: of {len(self.trials)} trials"
             + (f", {failed} of which failed," if failed else "")
             + f" it has the smallest p99 of the gradient norm, {chosen.gradient_norm_p99:.4g}, among the {len(kept)} "
-            f"whose {self.metric} is {worst} {self.shown(self.limit()):.4f}: one standard error from the best, "
+            f"whose {self.loss} is no higher than {self.shown(self.limit()):.4f}: one standard error from the best, "
             f"{self.shown(best.loss):.4f} at λ = {best.trial.weight:.4g} (p99 {best.gradient_norm_p99:.4g}). "
-            f"Its {self.metric} is {self.shown(chosen.loss):.4f}. Measured on {self.rows:,} validation rows; the test "
-            "rows were not looked at."
+            f"Its {self._figures(chosen)}. Measured on {self.rows:,} validation rows; the test rows were not looked at."
         )
+        if self.task is not Task.REGRESSION:
+            text += " The likelihood decides, for errors alone cannot tell networks apart where a class is rare."
+        if self.balanced:
+            text += " Each class counts alike in it, as in the training (class_weight balanced)."
+        if self.stopped_early:
+            text += (
+                " The same rows chose the epoch of each network (patience): the figures are somewhat better than those "
+                "of new rows."
+            )
         plain = [each for each in self.measured() if each.trial.weight == 0]
         if plain and plain[0].trial is not chosen.trial:
-            metric, norm = self.shown(plain[0].loss), plain[0].gradient_norm_p99
-            text += f" Without the penalty: {self.metric} {metric:.4f}, p99 {norm:.4g}."
+            text += f" Without the penalty the {self._figures(plain[0])}, and p99 is {plain[0].gradient_norm_p99:.4g}."
+        return text
+
+    def notes(self) -> list[str]:
+        """What a reader should know of the choice before using it."""
+        missed = self.chosen.never_predicted
+        if not missed:
+            return []
+        text = f"the chosen network never predicts {', '.join(map(repr, missed))}, of which there are validation rows"
+        return [text if self.balanced else f"{text}; --class-weight balanced makes classes count alike"]
+
+    def _figures(self, of: Measured) -> str:
+        text = f"{self.loss} is {self.shown(of.loss):.4f}"
+        if self.metric != self.loss and of.trial.metric is not None:
+            text += f" and its {self.metric} {of.trial.metric:.4f}"
         return text
 
     def document(self) -> dict[str, Any]:
         """Everything, for JSON."""
         return {
             "task": self.task.value,
+            "loss": self.loss,
             "metric": self.metric,
             "validation_rows": self.rows,
             "chosen": self.chosen.number,
             "reason": self.reason(),
+            "notes": self.notes(),
             "loss_at_most": self.limit(),
             "front": [each.trial.number for each in self.optimal()],
-            "trials": [
-                asdict(trial) | {"metric": None if trial.loss is None else self.shown(trial.loss)}
-                for trial in self.trials
-            ],
+            "trials": [asdict(trial) for trial in self.trials],
         }

@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from model.outputs import Task
 from training.tuning.front import Front
 
 SIZE = (7.2, 4.6)  # inches
@@ -19,7 +18,7 @@ INK, SOFT = "#333333", "#999999"
 
 
 def draw(front: Front) -> str:
-    """SVG of the metric against p99 of the gradient norm, a point a trial, coloured by λ; the same bytes each time.
+    """SVG of the loss against p99 of the gradient norm, a point a trial, coloured by λ; the same bytes each time.
 
     Args:
         front: with at least one trial that has figures.
@@ -68,8 +67,7 @@ def draw(front: Front) -> str:
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("p99 of the gradient norm on validation rows (smaller is smoother)")
-        better = "larger" if front.task is Task.CLASSIFICATION else "smaller"
-        axes.set_ylabel(f"{front.metric} on validation rows ({better} is better)")
+        axes.set_ylabel(f"{front.loss} on validation rows (smaller is better)")
         axes.legend(fontsize="small", frameon=False)
         if norm is not None:
             bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=axes, label="weight λ of the penalty")

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from training.config import FitConfig
+from training.config import FitConfig, several
 
 
 def _increasing(ends: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -24,7 +24,7 @@ class TuneConfig(FitConfig):
     weight_range: Range = Field(
         None, description="least and greatest λ; by default a thousandth and a hundredfold of the usual one"
     )
-    widths: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    widths: Annotated[tuple[Annotated[int, Field(ge=1)], ...], BeforeValidator(several)] = Field(
         (), description="also try these numbers of units, one for all hidden layers"
     )
     learning_rates: Range = Field(None, description="also try learning rates in this range")

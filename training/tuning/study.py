@@ -7,16 +7,13 @@ rows): else a large λ could win by nothing but lower confidence.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
@@ -25,9 +22,10 @@ from model.outputs import Task
 from training.config import FitConfig
 from training.data.table import Split, Table, split
 from training.errors import DataError, DivergenceError
-from training.evaluate import Answers
 from training.pipeline import learn
-from training.tuning.front import Front, Trial
+from training.step import class_weights
+from training.tuning.front import LOSSES, METRICS, Front, Trial
+from training.tuning.losses import never_predicted, row_losses, standard_error
 from training.tuning.settings import TuneConfig
 
 VALIDATION_SHARE = 0.25  # of the training rows, where the settings name none
@@ -36,6 +34,7 @@ WITHOUT_EFFECT = {
     "name",
     "repository",
     "report",
+    "report_rows",
     "compare",
     "checkpoints",
     "resume",
@@ -106,7 +105,13 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         on_trial(trials[-1])
     if all(trial.failure for trial in trials):
         raise DivergenceError(f"each of the {len(trials)} trials failed; the first: {trials[0].failure}")
-    return Front(table.task, len(parts.validation), tuple(trials))
+    return Front(
+        table.task,
+        len(parts.validation),
+        tuple(trials),
+        balanced=base.class_weight == "balanced",
+        stopped_early=base.patience is not None,
+    )
 
 
 def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, task: Task) -> dict[str, Any]:
@@ -133,42 +138,17 @@ def _measure(config: FitConfig, table: Table, parts: Split) -> Trial:
         learned = learn(config, table, replace(parts, test=parts.validation), lambda network, epoch: None)
     except DivergenceError as error:
         return replace(trial, failure=str(error), seconds=time.monotonic() - start)
-    losses = row_losses(learned.test_answers, table, parts.validation)
+    weights = class_weights(table, parts.training).double().numpy() if config.class_weight == "balanced" else None
+    losses = row_losses(learned.test_answers, table, parts.validation, weights)
     return replace(
         trial,
         loss=float(losses.mean()),
-        standard_error=standard_error(losses, table.task),
+        standard_error=standard_error(losses),
+        metric=learned.evaluation.metrics[METRICS[table.task].replace(" ", "_")],
+        never_predicted=never_predicted(learned.test_answers, table, parts.validation),
         gradient_norm_p99=learned.evaluation.gradient_norm.p99,
         seconds=time.monotonic() - start,
     )
-
-
-def row_losses(answers: Answers, table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The loss of each row: 1 for a wrong class, distance in levels, squared error."""
-    y = table.y[rows].astype(np.float64)
-    match table.task:
-        case Task.CLASSIFICATION:
-            errors: NDArray[np.bool_] = answers.prediction["probabilities"].argmax(axis=1) != y
-            return errors.astype(np.float64)
-        case Task.ORDINAL:
-            distances: NDArray[np.float64] = np.abs(answers.prediction["expected_level"] - y)
-            return distances
-        case Task.REGRESSION:
-            squares: NDArray[np.float64] = (answers.prediction["value"].astype(np.float64) - y) ** 2
-            return squares
-
-
-def standard_error(losses: NDArray[np.float64], task: Task) -> float:
-    """Of the mean of independent rows.
-
-    Of errors, √(q(1 − q)/n) with q = (errors + 1)/(n + 2) (Laplace's rule of succession): rows without an error do not
-    show that there is none.
-    """
-    rows = len(losses)
-    if task is Task.CLASSIFICATION:
-        share = (losses.sum() + 1) / (rows + 2)
-        return math.sqrt(share * (1 - share) / rows)
-    return float(losses.std(ddof=1)) / math.sqrt(rows) if rows > 1 else 0.0
 
 
 # Optuna's side
@@ -226,7 +206,7 @@ def _circumstances(config: TuneConfig, base: FitConfig, table: Table) -> str:
     settings = config.model_dump(mode="json", include=set(TuneConfig.model_fields) - WITHOUT_EFFECT) | {
         "validation_share": base.validation_share
     }
-    settings["table"] = table.sha256()
+    settings |= {"table": table.sha256(), "loss": LOSSES[table.task][0]}
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
@@ -236,7 +216,7 @@ def _document(trial: Trial) -> dict[str, Any]:
 
 def _thawed(frozen: FrozenTrial) -> Trial:
     document = frozen.user_attrs["trial"]
-    return Trial(number=0, **{**document, "hidden": tuple(document["hidden"])})
+    return Trial(number=0, **{**document, **{name: tuple(document[name]) for name in ("hidden", "never_predicted")}})
 
 
 def _frozen(trial: Trial) -> FrozenTrial:

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from service.audit.readers.batch import row_error
+from service.audit.readers.batch import NUMBER, row_error
 from service.errors import InvalidInputError, shown
 from service.features import Features
 from service.numbers import kind
@@ -22,7 +22,8 @@ def is_list(type_: Any) -> bool:
 def check_type(name: str, type_: Any, features: Features, place: int) -> None:
     """Raises InvalidInputError where a column, or its lists, cannot hold the values of a feature.
 
-    That is integers, floats or decimals; of a categorical feature texts and truth values as well.
+    That is integers, floats or decimals; of a categorical feature texts and truth values as well; of a numeric feature
+    texts where one may stand for a missing number.
     """
     inner = type_.value_type if is_list(type_) else type_
     if types.is_dictionary(inner):
@@ -31,9 +32,11 @@ def check_type(name: str, type_: Any, features: Features, place: int) -> None:
         return
     if types.is_null(inner) and features.missing[place]:
         return
+    if place in features.absent_texts and not is_list(type_) and _is_text(inner):
+        return
     if place not in features.categories:
         raise InvalidInputError(f"column {shown(name)!r}: expected numbers, got values of type {type_}")
-    if is_list(type_) or not (types.is_string(inner) or types.is_large_string(inner) or types.is_boolean(inner)):
+    if is_list(type_) or not (_is_text(inner) or types.is_boolean(inner)):
         raise InvalidInputError(f"column {shown(name)!r}: expected texts of categories, got values of type {type_}")
 
 
@@ -45,11 +48,37 @@ def feature(column: Any, features: Features, place: int, first: int) -> NDArray[
     """
     if place in features.categories:
         return _codes(column, features, place, first)
+    if _is_text(column.type.value_type if types.is_dictionary(column.type) else column.type):
+        return _numbers(column, features, place, first)
     absent = first_null(column)
     if absent is not None and not features.missing[place]:
         raise row_error(first + absent, features.names[place], f"expected a number, got {kind(None)}")
     values = np.full(len(column), np.nan) if types.is_null(column.type) else _floats(column)
     _check_no_nan(values.reshape(-1, 1), column, features, [features.names[place]], first)
+    return values
+
+
+def _is_text(type_: Any) -> bool:
+    return bool(types.is_string(type_) or types.is_large_string(type_))
+
+
+def _numbers(column: Any, features: Features, place: int, first: int) -> NDArray[np.float64]:
+    """Texts of numbers as such, NaN where one stands for a missing value; raises InvalidInputError for another."""
+    encoded = column if types.is_dictionary(column.type) else column.dictionary_encode()
+    texts: list[str | None] = [*encoded.dictionary.to_pylist(), None]
+    places = encoded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers = np.full(len(texts), np.nan)
+    for k, text in enumerate(texts):
+        if text is None or not text.strip():
+            continue
+        if NUMBER.fullmatch(text):
+            numbers[k] = float(text)
+        elif not features.is_absent(place, text):
+            rows = np.flatnonzero(places == k)
+            if len(rows):
+                message = f"expected {features.expected(place)}, got {kind(text)}"
+                raise row_error(first + int(rows[0]), features.names[place], message)
+    values: NDArray[np.float64] = numbers[places]
     return values
 
 

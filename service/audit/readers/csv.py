@@ -85,7 +85,8 @@ class CsvReader:
         names = [str(place) for place in range(len(self._names))]
         features, categories = self._features, self._features.categories
         columns = [names[place] for place in self._columns.places]
-        types = {name: pa.string() if k in categories else pa.float64() for k, name in enumerate(columns)}
+        texts = {*categories, *features.absent_texts}
+        types = {name: pa.string() if k in texts else pa.float64() for k, name in enumerate(columns)}
         if self._columns.label is not None:
             types[names[self._columns.label]] = pa.string()
         try:
@@ -104,6 +105,8 @@ class CsvReader:
             absent = np.zeros(values.shape, np.bool_) if features.gaps else None
             for k, name in enumerate(columns):
                 column = table.column(name)
+                if k in features.absent_texts:
+                    column = _numbers(column.combine_chunks(), features, k)
                 if k in categories:
                     values[k] = _codes(column.combine_chunks(), categories[k])
                 else:
@@ -154,6 +157,8 @@ class CsvReader:
             value = known.code(text)
         elif NUMBER.fullmatch(text):
             value = float(text)
+        elif features.is_absent(place, text):
+            return math.nan
         if value is None:
             got = kind(text) + (known.hint(text) if known is not None else "") if text else "nothing"
             message = f"expected {features.expected(place, 'an empty field')}, got {got}"
@@ -169,6 +174,17 @@ def _codes(column: Any, known: Categories) -> NDArray[np.float64]:
         raise InvalidInputError("expected categories only, got another text")
     numbers: NDArray[np.float64] = np.array(codes, np.float64)[encoded.indices.to_numpy()]
     return numbers
+
+
+def _numbers(column: Any, features: Features, place: int) -> Any:
+    """Texts of numbers as such, null where they are empty or stand for a missing one; raises pa.ArrowInvalid."""
+    encoded = column.dictionary_encode()
+    texts: list[str] = encoded.dictionary.to_pylist()
+    told = [
+        None if not text.strip() or (features.is_absent(place, text) and not NUMBER.fullmatch(text)) else text.strip()
+        for text in texts
+    ]
+    return pa.chunked_array([pa.array(told, pa.string()).cast(pa.float64()).take(encoded.indices)])
 
 
 def _header(file: BinaryIO) -> tuple[bytes, int, int]:

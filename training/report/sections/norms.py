@@ -47,10 +47,7 @@ def threshold(manifest: Manifest, level: float) -> float:
 
 def percentile(manifest: Manifest, norm: float) -> float:
     """Where a norm lies among the calibration rows, 0 to 100, as the service says it; of equal norms, the middle."""
-    levels, norms = manifest.calibration.curve()
-    values, places = np.unique(np.array(norms), return_inverse=True)
-    percentiles = 100 * np.bincount(places, weights=levels) / np.bincount(places)
-    return float(np.interp(norm, values, percentiles))
+    return float(manifest.calibration.percentile(norm))
 
 
 def verdict(manifest: Manifest, norm: float) -> str:
