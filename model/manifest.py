@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from model.outputs import Output, Task, graph_outputs
 
@@ -165,7 +165,7 @@ class Provenance(_Part):
     learning_rate: float
     weight_decay: float
     dreg: Dreg
-    settings: dict[str, JsonValue] = Field(
+    settings: dict[str, Any] = Field(
         default={}, description="Every setting of the run by its name, but for folders: class weights, patience, …"
     )
     packages: dict[str, str] = Field(description="Versions of what computed the model.")

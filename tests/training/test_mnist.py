@@ -27,7 +27,7 @@ def test_one_epoch_on_mnist(tmp_path: Path) -> None:
         report=False,
     )
     manifest = train(config, load(config)).manifest
-    assert (55_000, 5_000, 10_000) == tuple(manifest.provenance.rows.model_dump().values())
+    assert (55_000, 0, 5_000, 10_000) == tuple(manifest.provenance.rows.model_dump().values())
     assert manifest.evaluation.metrics["accuracy"] >= 0.93
     assert {("grey level of 0 to 255", 0.0, 255.0)} == {
         (feature.unit, feature.minimum, feature.maximum) for feature in manifest.features
