@@ -268,14 +268,14 @@ def test_in_the_background_an_answer_does_not_wait(repository: Path, evidence: E
 
 def test_in_the_background_records_come_in_time(repository: Path, evidence: Evidence) -> None:
     """Within the seconds that are set, and not much before: so many requests share a commit."""
-    with serve(repository, **evidence.settings, durability="background", background_seconds=0.5) as client:
+    with serve(repository, **evidence.settings, durability="background", background_seconds=3) as client:
         begun = time.monotonic()
         for _ in range(20):
             ask(client, "POST", PREDICT, BODY)
-        assert time.monotonic() - begun < 0.4
+        assert time.monotonic() - begun < 2.5
         assert 1 == len(evidence.records())
         wait_for(lambda: len(evidence.records()) == 21)
-        assert 0.4 < time.monotonic() - begun < 2
+        assert 2.5 < time.monotonic() - begun < 8
         assert 1 == metrics(client)["chainzrule_trail_commit_seconds_count"]
     evidence.assert_whole()
 
