@@ -150,6 +150,7 @@ def stepper(loss: nn.Module, x: Tensor, y: Tensor, device: str, *, fused: bool =
 def candidates(arguments: argparse.Namespace, width: int, depth: int) -> dict[str, Callable[[], object]]:
     """A step of each, at one shape; and the forward pass of the CR network alone."""
     torch.manual_seed(0)
+    torch.compiler.reset()  # else the shapes before count as recompilations, of which there may be few
     device, features, batch = arguments.device, arguments.features, arguments.batch
     hidden = (width,) * depth
     x = torch.randn(batch, features, device=device)

@@ -39,6 +39,7 @@ def sessions(network: CRNetwork, inputs: int, classes: int) -> dict[Plan, onnxru
             providers=["CPUExecutionProvider"],
         )
         for plan in Plan
+        if plan not in (Plan.FLIPS, Plan.WHOLE)  # of numbers alone there are no flips
     }
 
 

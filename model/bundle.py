@@ -10,7 +10,6 @@ whole bundle or none. Readers hash the very bytes that they go on to use.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import uses_external_data
 from pydantic import ValidationError
 
+from model import files as disk
 from model.errors import BundleError
 from model.manifest import NAME_PATTERN, READABLE_VERSIONS, Manifest
 from model.outputs import INPUT
@@ -63,17 +63,20 @@ def _is_version(name: str) -> bool:
 
 
 def check_writable(repository: Path, name: str) -> None:
-    """See that a bundle could be written, and leave no trace: so that hours of training do not end at a closed door.
+    """See that a bundle could be written, by writing something, and leave no trace (`model.files.probe`).
+
+    So that hours of training do not end at a closed door.
 
     Raises:
-        BundleError: the name is no plain one, or the folder (else the nearest above that exists) cannot be written.
+        BundleError: the name is no plain one, or the folder cannot be made, or nothing be written into it.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
     folder = repository / name
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise BundleError(f"{folder}: cannot write a bundle: {existing} is no folder that can be written")
+    try:
+        disk.probe(folder)
+    except OSError as error:
+        raise BundleError(f"{folder}: cannot write a bundle: {error}") from error
 
 
 def write(
@@ -105,11 +108,10 @@ def write(
     given = {file: sha256(content) for file, content in files.items()}
     parent = repository / name
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
+        temporary = Path(disk.in_folder(parent, lambda: tempfile.mkdtemp(prefix=TEMPORARY, dir=parent)))
         try:
             for file, content in files.items():
-                _write_durably(temporary / file, content)
+                disk.write_flushed(temporary / file, (content,))
             while True:
                 # Whatever has a version's name is in the way, be it a bundle or not.
                 version = max((int(path.name) for path in parent.iterdir() if _is_version(path.name)), default=0) + 1
@@ -117,16 +119,16 @@ def write(
                 if not composed.keys().isdisjoint({*files, MANIFEST_FILE}):
                     raise BundleError(f"{name}: expected further files beside {sorted(files)}, got {sorted(composed)}")
                 for file, content in composed.items():
-                    _write_durably(temporary / file, content)
+                    disk.write_flushed(temporary / file, (content,))
                 digests = given | {file: sha256(content) for file, content in composed.items()}
                 manifest = describe(version, digests)
                 described = (manifest.name, manifest.version, manifest.files)
                 if described != (name, version, digests):
                     raise BundleError(f"manifest: expected {(name, version, digests)}, got {described}")
                 text = manifest.model_dump_json(indent=2) + "\n"
-                _write_durably(temporary / MANIFEST_FILE, text.encode())
+                disk.write_flushed(temporary / MANIFEST_FILE, (text.encode(),))
                 temporary.chmod(0o755)
-                _sync_folder(temporary)
+                disk.flush_folder(temporary)
                 final = parent / str(version)
                 try:
                     temporary.rename(final)
@@ -134,30 +136,13 @@ def write(
                     if final.exists():  # another writer took this version in the meantime
                         continue
                     raise
-                _sync_folder(parent)
+                disk.flush_folder(parent)
                 return final
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
     except OSError as error:
         raise BundleError(f"{parent}: cannot write a bundle: {error}") from error
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name == "nt":  # Windows cannot open a folder, and writes renames through
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read(path: Path) -> Bundle:

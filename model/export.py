@@ -113,7 +113,7 @@ class _Writer:
             case OrdinalHead():
                 logits = apply("Sub", self.scores, self.constant("thresholds", head.thresholds), name="logits")
                 exceeds = apply("Sigmoid", logits, name="exceeds")
-                apply("ReduceSum", exceeds, self.indices(1), name="expected_level", keepdims=0)
+                self.expected_level(exceeds, head, axis=1, name="expected_level")
                 before, after = (
                     self.graph.constant("pad/before", [0, 1, 0, 0]),
                     self.graph.constant("pad/after", [0, 0, 0, 1]),
@@ -126,6 +126,12 @@ class _Writer:
                 scaled = apply("Mul", self.scores, self.constant("target/scale", head.scale))
                 value = apply("Add", scaled, self.constant("target/mean", head.mean))
                 apply("Reshape", value, self.indices(-1), name="value")
+
+    def expected_level(self, exceeds: str, head: OrdinalHead, *, axis: int, name: str) -> None:
+        """v_0 + Σ_k (v_{k+1} − v_k) P(level > k), the sum over the last axis of `exceeds`."""
+        parts = self.graph.apply("Mul", exceeds, self.constant("level/steps", head.values.diff()))
+        rise = self.graph.apply("ReduceSum", parts, self.indices(axis), keepdims=0)
+        self.graph.apply("Add", rise, self.constant("level/lowest", head.values[0]), name=name)
 
     def encode(self) -> str:
         """h_0, as `model.encoding` has it."""
@@ -246,7 +252,9 @@ class _Writer:
         if isinstance(head, OrdinalHead):
             decay = apply("Exp", apply("Neg", apply("Abs", "logits")))
             total = apply("Add", self.graph.constant("one", 1.0), decay)
-            slope = apply("ReduceSum", apply("Div", decay, apply("Mul", total, total)), self.indices(1), keepdims=1)
+            slopes = apply("Div", decay, apply("Mul", total, total))
+            steps = self.constant("level/steps", head.values.diff())
+            slope = apply("ReduceSum", apply("Mul", slopes, steps), self.indices(1), keepdims=1)
             row = self.constant("output/weight_row", weight[None])
             return apply("Mul", apply("Unsqueeze", slope, self.indices(1)), row)
         return self.constant("output/weight_scaled", head.jacobian_cotangent(weight[:1, :1]) @ weight)
@@ -325,7 +333,7 @@ class _Writer:
                 apply("Softmax", scores, name=FLIPS, axis=-1)
             case OrdinalHead():
                 exceeds = apply("Sigmoid", apply("Sub", scores, self.constant("thresholds", head.thresholds)))
-                apply("ReduceSum", exceeds, self.indices(2), name=FLIPS, keepdims=0)
+                self.expected_level(exceeds, head, axis=2, name=FLIPS)
             case RegressionHead():
                 value = apply("Add", apply("Mul", scores, "target/scale"), "target/mean")
                 apply("Squeeze", value, self.indices(2), name=FLIPS)

@@ -8,6 +8,7 @@ carries the cotangent back to the input.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.errors import ArchitectureError
+from model.levels import increase
 from model.outputs import Task
 
 
@@ -88,18 +90,34 @@ class ClassificationHead(Head):
 class OrdinalHead(Head):
     """K ordered levels by cumulative logits (McCullagh 1980): log-odds(level > k) = f − θ_k, θ increasing.
 
-    The network gives one score f. The thresholds are θ_0 and positive steps, θ_k = θ_{k−1} + softplus(δ_k).
+    The network gives one score f. The thresholds are θ_0 and positive steps, θ_k = θ_{k−1} + softplus(δ_k). Level k is
+    worth v_k: the expected level is Σ_k v_k P(level = k), on the levels' own scale.
     """
 
     task = Task.ORDINAL
     scores = 1
+    values: Tensor
+    """v_0 < … < v_{K−1}, [levels]; not learned and not in `state_dict`, for the data say them."""
 
-    def __init__(self, levels: int) -> None:
-        """Raises ArchitectureError where there are fewer than two levels."""
+    def __init__(self, levels: int, values: Sequence[float] | None = None) -> None:
+        """Take the levels.
+
+        Args:
+            levels: K.
+            values: what each is worth, from the lowest (`model.levels.level_values`); None for 0 … K − 1.
+
+        Raises:
+            ArchitectureError: there are fewer than two levels, or not one value a level, finite and strictly increasing
+                in float32.
+        """
         super().__init__()
         if levels < 2:
             raise ArchitectureError(f"levels: expected at least 2, got {levels}")
+        worth = tuple(range(levels)) if values is None else tuple(values)
+        if len(worth) != levels or not increase(worth):
+            raise ArchitectureError(f"values: expected {levels} finite numbers, strictly increasing, got {worth}")
         self.levels = levels
+        self.register_buffer("values", torch.tensor(worth, dtype=torch.float32), persistent=False)
         self.first = nn.Parameter(torch.tensor([-(levels - 2) / 2.0]))
         self.steps = nn.Parameter(torch.full((levels - 2,), 0.5413))  # softplus(0.5413) = 1
 
@@ -137,19 +155,23 @@ class OrdinalHead(Head):
         return -(weights * likelihood).sum() / weights.sum()
 
     def predict(self, scores: Float[Tensor, "batch 1"]) -> dict[str, Tensor]:
-        """`logits` [batch, K − 1], `probabilities` [batch, K] and `expected_level` [batch]."""
+        """`logits` [batch, K − 1], `probabilities` [batch, K] and `expected_level` [batch].
+
+        Σ_k v_k P(level = k) = v_0 + Σ_k (v_{k+1} − v_k) σ(f − θ_k), summed by parts.
+        """
         logits = self.cumulative_logits(scores)
         exceeds = logits.sigmoid()
         probabilities = functional.pad(exceeds, (1, 0), value=1.0) - functional.pad(exceeds, (0, 1), value=0.0)
-        return {"logits": logits, "probabilities": probabilities, "expected_level": exceeds.sum(dim=-1)}
+        expected = self.values[0] + (exceeds * self.values.diff()).sum(dim=-1)
+        return {"logits": logits, "probabilities": probabilities, "expected_level": expected}
 
     def cotangent(self, scores: Float[Tensor, "batch 1"]) -> Float[Tensor, "batch 1 1"]:
-        """The expected level Σ_k σ(a_k), a_k = f − θ_k, has the derivative Σ_k e^−|a_k| / (1 + e^−|a_k|)².
+        """With a_k = f − θ_k the expected level has the derivative Σ_k (v_{k+1} − v_k) e^−|a_k| / (1 + e^−|a_k|)².
 
         That is σ(1 − σ) without its cancellation where a level is certain.
         """
         decay = torch.exp(-self.cumulative_logits(scores).abs())
-        return (decay / (1 + decay).square()).sum(dim=-1)[:, None, None]
+        return (self.values.diff() * decay / (1 + decay).square()).sum(dim=-1)[:, None, None]
 
 
 class RegressionHead(Head):

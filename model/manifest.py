@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from model.levels import level_values
 from model.outputs import Output, Task, graph_outputs
 
 SCHEMA_VERSION = 2
@@ -122,6 +123,11 @@ class Target(_Part):
     classes: tuple[str, ...] = Field(default=(), description="Classes, or levels from the lowest; none in regression.")
     unit: str | None = Field(default=None, description="Unit of the value, in regression.")
 
+    @property
+    def level_values(self) -> tuple[float, ...]:
+        """What each level is worth, where the classes are levels: the scale of the expected level."""
+        return level_values(self.classes)
+
 
 class Architecture(_Part):
     """The network."""
@@ -151,6 +157,35 @@ class Dreg(_Part):
     start_weight: float = Field(description="λ₀")
     end_weight: float = Field(description="λ₁")
     ramp: tuple[float, float] = Field(description="Where λ moves from λ₀ to λ₁, as shares of the training.")
+    reached_weight: float | None = Field(
+        default=None, description="λ at the last step: below λ₁ where dreg_target held it; null: not recorded."
+    )
+
+
+class TunedNetwork(_Part):
+    """One network of a search, on its validation rows."""
+
+    weight: float = Field(description="λ")
+    hidden: tuple[Annotated[int, Field(ge=1)], ...]
+    learning_rate: float
+    loss: float = Field(description="Mean over the rows, as it is named beside.")
+    standard_error: float = Field(description="Of that mean.")
+    metric: float | None = Field(description="As it is named beside; null where it was not measured.")
+    gradient_norm_p99: float
+
+
+class Tuning(_Part):
+    """How λ was chosen: among several networks, by validation rows; the test rows were not looked at."""
+
+    rule: str
+    trials: Annotated[int, Field(ge=1)]
+    failed: int = Field(description="How many of them diverged.")
+    validation_rows: int
+    loss: str = Field(description="What the loss is: 'negative log-likelihood' or 'mean squared error'.")
+    metric: str = Field(description="What the metric is, as 'accuracy'.")
+    loss_at_most: float = Field(description="The least loss and its standard error.")
+    chosen: TunedNetwork
+    without_penalty: TunedNetwork | None = Field(description="The network of λ = 0; null where it failed.")
 
 
 class Provenance(_Part):
@@ -165,6 +200,7 @@ class Provenance(_Part):
     learning_rate: float
     weight_decay: float
     dreg: Dreg
+    tuning: Tuning | None = Field(default=None, description="How λ was chosen; null where it was set.")
     settings: dict[str, Any] = Field(
         default={}, description="Every setting of the run by its name, but for folders: class weights, patience, …"
     )
@@ -230,7 +266,9 @@ class Calibration(_Part):
 
     gradient_norm: Distribution
     minimum: float
-    quantiles: dict[str, float] = Field(description="Gradient norm by quantile level, e.g. '0.95', levels increasing.")
+    quantiles: dict[str, float] = Field(
+        repr=False, description="Gradient norm by quantile level, e.g. '0.95', levels increasing."
+    )
     quantile_intervals: dict[str, tuple[float, float | None]] = Field(
         default={},
         description="95 % confidence intervals of the quantiles of new rows at 0.5, 0.95 and 0.99, by order statistics;"

@@ -9,6 +9,7 @@ predicted class's logit, the expected level, or the predicted value. Derivatives
 at categorical ones and at missing values, which cannot be moved by a little.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,12 +26,25 @@ class Task(StrEnum):
 
 
 class Plan(StrEnum):
-    """A set of outputs that is computed together; each plan contains the one before it."""
+    """A set of outputs that is computed together, cheapest first.
+
+    Each contains the one before it, but for two that do not contain each other: the Jacobian and the flips, which of a
+    model with many categories are much the dearest. Whoever wants both takes the whole graph.
+    """
 
     PREDICT = "predict"
     SENSITIVITY = "sensitivity"
     GRADIENT = "gradient"
     JACOBIAN = "jacobian"
+    FLIPS = "flips"
+    WHOLE = "whole"
+
+    @property
+    def contained(self) -> frozenset["Plan"]:
+        """Those whose outputs this one computes too, itself included."""
+        plans = tuple(Plan)
+        smaller = frozenset(plans[: plans.index(self) + 1])
+        return smaller - {Plan.JACOBIAN} if self is Plan.FLIPS else smaller
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,7 @@ def graph_outputs(
             prediction = (
                 Output("logits", (targets - 1,), Plan.PREDICT, "cumulative logits: log-odds that the level exceeds k"),
                 Output("probabilities", (targets,), Plan.PREDICT, "one probability a level"),
-                Output("expected_level", (), Plan.PREDICT, "mean level, levels counted from 0"),
+                Output("expected_level", (), Plan.PREDICT, "mean level, on the levels' own scale"),
             )
         case Task.REGRESSION:
             scores = 1
@@ -94,7 +108,7 @@ def graph_outputs(
             Output(
                 FLIPS,
                 (columns, targets) if task is Task.CLASSIFICATION else (columns,),
-                Plan.JACOBIAN,
+                Plan.FLIPS,
                 "the prediction (probabilities, expected level or value) with a categorical feature put to that column",
             ),
         )
@@ -125,6 +139,12 @@ def graph_outputs(
 
 
 def plan_outputs(outputs: tuple[Output, ...], plan: Plan) -> tuple[Output, ...]:
-    """Keep what `plan` computes: its own outputs and those of every smaller plan."""
-    order = list(Plan)
-    return tuple(output for output in outputs if order.index(output.plan) <= order.index(plan))
+    """Keep what `plan` computes: its own outputs and those of every plan that it contains."""
+    contained = plan.contained
+    return tuple(output for output in outputs if output.plan in contained)
+
+
+def cheapest_plan(outputs: Iterable[Output]) -> Plan:
+    """The first plan that computes all of these outputs."""
+    wanted = {output.plan for output in outputs}
+    return next(plan for plan in Plan if wanted <= plan.contained)

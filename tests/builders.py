@@ -57,13 +57,13 @@ TEXTS = ("3", "true", 'Rot, "tief"')
 MISSING_SHARE = 0.3
 
 
-def make_head(task: Task, targets: int) -> Head:
-    """A head of `targets` classes or levels; a regression head has units of its own, and ignores `targets`."""
+def make_head(task: Task, targets: int, levels: Sequence[float] | None = None) -> Head:
+    """A head of `targets` classes or levels, worth `levels`; a regression head has units of its own instead."""
     match task:
         case Task.CLASSIFICATION:
             return ClassificationHead(targets)
         case Task.ORDINAL:
-            return OrdinalHead(targets)
+            return OrdinalHead(targets, levels)
         case Task.REGRESSION:
             return RegressionHead(mean=12.0, scale=2.5)
 
@@ -76,6 +76,7 @@ def make_network(
     degree: int = 3,
     bound: float | None = 3.0,
     targets: int = 4,
+    levels: Sequence[float] | None = None,
     seed: int = 0,
 ) -> CRNetwork:
     """A float32 network whose every number is random, ready to predict.
@@ -87,6 +88,7 @@ def make_network(
         degree: of the polynomials; c_k spreads by 0.3 / k!, so that a high degree stays tame.
         bound: where the tangent continuation begins, None for never.
         targets: classes or levels; regression ignores it.
+        levels: what each level is worth; None for 0, 1, …
         seed: of everything.
     """
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -95,7 +97,7 @@ def make_network(
         network = CRNetwork(
             Standardisation(mean.tolist(), scale.tolist()),
             hidden,
-            make_head(task, targets),
+            make_head(task, targets, levels),
             degree=degree,
             bound=bound,
         )
@@ -251,10 +253,10 @@ def make_calibration(outputs: Mapping[str, Values], margin: float) -> Calibratio
     )
 
 
-def make_evaluation(task: Task, outputs: Mapping[str, Values], *, parameters: int, seed: int) -> Evaluation:
+def make_evaluation(head: Head, outputs: Mapping[str, Values], *, parameters: int, seed: int) -> Evaluation:
     """Metrics of a graph's outputs against targets that are drawn from its own predictions, as if these were right."""
     generator = np.random.default_rng(seed)
-    if task is Task.REGRESSION:
+    if isinstance(head, RegressionHead):
         errors = generator.standard_normal(len(outputs["value"]))
         target = outputs["value"] + errors
         metrics = {
@@ -270,8 +272,9 @@ def make_evaluation(task: Task, outputs: Mapping[str, Values], *, parameters: in
         bins = np.minimum((confidence * 15).astype(int), 14)
         gaps = [abs((right[bins == k] - confidence[bins == k]).sum()) for k in range(15)]
         metrics = {"accuracy": float(right.mean()), "expected_calibration_error": float(sum(gaps) / len(target))}
-        if task is Task.ORDINAL:
-            metrics["mean_absolute_error"] = float(np.abs(outputs["expected_level"] - target).mean())
+        if isinstance(head, OrdinalHead):
+            truth = head.values.numpy()[target]
+            metrics["mean_absolute_error"] = float(np.abs(outputs["expected_level"] - truth).mean())
     return Evaluation(metrics=metrics, gradient_norm=make_distribution(outputs["gradient_norm"]), parameters=parameters)
 
 
@@ -311,7 +314,7 @@ def make_manifest(
         version=version,
         task=task,
         features=make_features(network),
-        target=_target(task, evaluation),
+        target=_target(network.head),
         architecture=Architecture(
             hidden=tuple(len(layer.weight) for layer in layers),
             degree=layers[0].activation.degree,
@@ -333,19 +336,22 @@ def make_manifest(
             created=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
             training_seconds=1.5,
         ),
-        evaluation=make_evaluation(task, evaluation, parameters=parameters, seed=seed + 3),
+        evaluation=make_evaluation(network.head, evaluation, parameters=parameters, seed=seed + 3),
         comparisons=(),
         calibration=make_calibration(calibration, float(margin)),
         files={MODEL_FILE: "0" * 64} if files is None else dict(files),
     )
 
 
-def _target(task: Task, outputs: Mapping[str, Values]) -> Target:
-    if task is Task.REGRESSION:
+def _target(head: Head) -> Target:
+    """What a manifest says of a head's target; levels that are worth their places have texts for names."""
+    if isinstance(head, ClassificationHead):
+        return Target(name="class", classes=tuple(f"class {k}" for k in range(head.scores)))
+    if not isinstance(head, OrdinalHead):
         return Target(name="value", unit="kg")
-    count = outputs["probabilities"].shape[1]
-    word = "class" if task is Task.CLASSIFICATION else "level"
-    return Target(name=word, classes=tuple(f"{word} {k}" for k in range(count)))
+    values = head.values.tolist()
+    places = values == list(range(head.levels))
+    return Target(name="level", classes=tuple(f"level {k}" if places else f"{v:g}" for k, v in enumerate(values)))
 
 
 def as_schema_1(manifest: Manifest) -> dict[str, Any]:
@@ -387,6 +393,7 @@ def make_bundle(
     degree: int = 3,
     bound: float | None = 3.0,
     targets: int = 4,
+    levels: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a random network as the next version of a model, and return the bundle's folder.
@@ -394,6 +401,13 @@ def make_bundle(
     The arguments after `name` are those of `make_network`.
     """
     network = make_network(
-        task, features=features, hidden=hidden, degree=degree, bound=bound, targets=targets, seed=seed
+        task,
+        features=features,
+        hidden=hidden,
+        degree=degree,
+        bound=bound,
+        targets=targets,
+        levels=levels,
+        seed=seed,
     )
     return write_bundle(repository, name, network, seed=seed)

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from training.api import fit, load, tune
-    from training.estimators.classifier import CRClassifier, CROrdinalClassifier
+    from training.estimators.classifier import CRClassifier
+    from training.estimators.ordinal import CROrdinalClassifier
     from training.estimators.regressor import CRRegressor
 
 __all__ = ["CRClassifier", "CROrdinalClassifier", "CRRegressor", "fit", "load", "tune"]
 
 _HOMES = {
     "CRClassifier": "training.estimators.classifier",
-    "CROrdinalClassifier": "training.estimators.classifier",
+    "CROrdinalClassifier": "training.estimators.ordinal",
     "CRRegressor": "training.estimators.regressor",
     "fit": "training.api",
     "load": "training.api",

@@ -2,10 +2,12 @@
 
 from training import fit
 
-result = fit(frame, "outcome", hidden=(64, 32), dreg_weight=0.3, name="outcome")
+result = fit(frame, "outcome", hidden=(64, 32), dreg_weight=0.3, name="patients")
 result.path, result.manifest.evaluation.metrics
 """
 
+import re
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +30,10 @@ from training.tuning.study import search
 
 Config = TypeVar("Config", bound=FitConfig)
 
-IN_MEMORY = "table"
-"""The name of a DataFrame's model where none is given."""
+IN_MEMORY = "DataFrame"
+"""What messages about a DataFrame begin with, which comes from no file that has a name."""
+
+NAME_AT_MOST = 128  # letters of `model.manifest.NAME_PATTERN`
 
 READ_ALREADY = (*OF_TABLES, "min_category_rows", "memory", "scratch", "data")
 """Settings that say how a table is read."""
@@ -44,7 +48,9 @@ def load(table: Data, target: str | int | None = None, **settings: Any) -> Table
     Args:
         table: a DataFrame, the path of a .csv, .csv.gz or .parquet file, or the name of a data set.
         target: the column to predict, by its name or number; None where the data set has one.
-        **settings: those of `training.config.FitConfig` that say how a table is read.
+        **settings: those of `training.config.FitConfig` that say how a table is read. `name` is that of the table, and
+            by default of the models that are trained on it; of a DataFrame without, it follows from the target
+            (`model_name`).
 
     Raises:
         SettingsError: a setting is unknown or out of its range.
@@ -58,6 +64,7 @@ def fit(
     target: str | int | None = None,
     *,
     on_epoch: Callable[[str, Epoch], None] = lambda network, epoch: None,
+    tuning: Front | None = None,
     **settings: Any,
 ) -> Result:
     """Train a network on a table and write its bundle, as `chainzrule-train fit` does.
@@ -66,7 +73,11 @@ def fit(
         table: a DataFrame, a table that `load` returned, the path of one, or the name of a data set.
         target: the column to predict, by its name or number; None where the table or the data set has one.
         on_epoch: told of each epoch of each network.
-        **settings: those of `training.config.FitConfig`, which describes them: `repository`, `name`, `hidden`, …
+        tuning: what `tune` returned for this table. The network is trained with its choice, which wins over `settings`,
+            and the manifest keeps how that was made.
+        **settings: those of `training.config.FitConfig`, which describes them: `repository`, `hidden`, …. `name` is
+            that of the model: by default of the file or the data set, and of a DataFrame, which has none, the target's
+            as far as it can name a model (`model_name`).
 
     Returns:
         The written bundle: `path`, `manifest`, and the epochs of every network.
@@ -77,8 +88,9 @@ def fit(
         DivergenceError: training diverged. Nothing is written if anything fails.
         model.errors.ModelError: the settings describe no network, or the repository cannot be written.
     """
-    config = _config(FitConfig, table, target, settings)
-    return train(config, _table(table, config), on_epoch)
+    chosen = {} if tuning is None else tuning.chosen.settings()
+    config = _config(FitConfig, table, target, settings | chosen)
+    return train(config, _table(table, config), on_epoch, None if tuning is None else tuning.record())
 
 
 def tune(
@@ -97,7 +109,7 @@ def tune(
         **settings: those of `training.tuning.settings.TuneConfig`: of `FitConfig`, and `trials`, `weight_range`, ….
 
     Returns:
-        Every trial, and the chosen one: `fit(table, target, **settings | front.chosen.settings())` trains it.
+        Every trial, and the chosen one: `fit(table, target, tuning=front, **settings)` trains it.
 
     Raises:
         SettingsError: a setting is unknown or out of its range.
@@ -108,8 +120,23 @@ def tune(
     return search(config, _table(table, config), on_trial)
 
 
+def model_name(target: str) -> str:
+    """The name of a DataFrame's model where none is given: its target's, with `_` for what no model's name may hold.
+
+    'Price (EUR)' gives 'Price_EUR', 'Größe' 'Gro_e'; a name without any Latin letter or digit gives 'model'.
+
+    Args:
+        target: the name of a column.
+    """
+    plain = "".join(each for each in unicodedata.normalize("NFKD", target) if not unicodedata.combining(each))
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", plain).strip("._-")[:NAME_AT_MOST] or "model"
+
+
 def _config(model: type[Config], table: Data, target: str | int | None, settings: dict[str, Any]) -> Config:
-    return validated(model, {**canonical(settings, model, "settings"), **_named(table, target)}, str)
+    given = canonical(settings, model, "settings")
+    if isinstance(table, pd.DataFrame) and target is not None and given.get("name") is None:
+        given["name"] = model_name(str(target))
+    return validated(model, {**given, **_named(table, target)}, str)
 
 
 def _named(table: Data, target: str | int | None) -> dict[str, object]:
@@ -139,7 +166,6 @@ def _table(table: Data, config: FitConfig) -> Table:
                 )
             return table
         case pd.DataFrame():
-            name = config.name or IN_MEMORY
-            return make_table(frame_source(table, name, name), config)
+            return make_table(frame_source(table, config.name or IN_MEMORY, IN_MEMORY), config)
         case _:
             return load_named(config)

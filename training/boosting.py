@@ -1,7 +1,7 @@
 """Gradient boosting by scikit-learn, with its own settings: what a network on a table has to stand beside.
 
 Histogram-based boosted trees take categories and missing values as they are. Levels are predicted as classes, and the
-expected level is Σ_k k p_k. Probabilities get a temperature from the calibration rows, as those of the networks do. A
+expected level is Σ_k v_k p_k. Probabilities get a temperature from the calibration rows, as those of the networks do. A
 tree has no gradient.
 """
 
@@ -15,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from threadpoolctl import threadpool_limits
 
 from model.heads import ClassificationHead
+from model.levels import level_values
 from model.outputs import Task
 from training.config import FitConfig
 from training.data.table import Split, Table
@@ -79,7 +80,7 @@ def boost(config: FitConfig, table: Table, parts: Split) -> Boosted:
                 held_out = _logits(estimator.predict_proba(rows(parts.calibration)))
                 targets = torch.from_numpy(table.y[parts.calibration])
                 logits /= find_temperature(ClassificationHead(len(table.classes)), held_out, targets)
-            prediction = _of_classes(table.task, logits)
+            prediction = _of_classes(table, logits)
     count = len(parts.test)
     nothing, zeros = np.full(count, np.nan, np.float32), np.zeros(count, np.float32)
     return Boosted(Answers(prediction, nothing, zeros, zeros), seconds)
@@ -96,11 +97,11 @@ def _logits(probabilities: NDArray[np.float64]) -> torch.Tensor:
     return torch.from_numpy(np.log(np.maximum(probabilities, SMALLEST)))
 
 
-def _of_classes(task: Task, logits: torch.Tensor) -> dict[str, NDArray[np.float32]]:
+def _of_classes(table: Table, logits: torch.Tensor) -> dict[str, NDArray[np.float32]]:
     """The outputs of the `predict` plan, as far as classes have them."""
     probabilities = logits.softmax(dim=1)
     prediction = {"probabilities": probabilities.numpy().astype(np.float32)}
-    if task is Task.ORDINAL:
-        levels = torch.arange(probabilities.shape[1], dtype=probabilities.dtype)
+    if table.task is Task.ORDINAL:
+        levels = torch.tensor(level_values(table.classes), dtype=probabilities.dtype)
         prediction["expected_level"] = (probabilities @ levels).numpy().astype(np.float32)
     return prediction

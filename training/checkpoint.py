@@ -1,13 +1,18 @@
 """The state of a training on disk, from which it goes on as if it had never been interrupted.
 
-One file a network, `<folder>/<network>/state.pt`, replaced after each epoch: written beside its place, synchronised,
-then renamed, so that a process that is killed at any moment leaves the state of one whole epoch. It holds the settings
-and digests of the data that the state is of; what was trained otherwise is refused.
+One file a network, `<folder>/<network>/state.pt`, replaced after each epoch, whole (`model.files`), so that a process
+that is killed at any moment leaves the state of one whole epoch. It holds the settings and digests of the data that the
+state is of; what was trained otherwise is refused.
+
+A state that is there belongs to a run that did not come to its end. Only `--resume` goes on from it; without, the run
+is refused before it begins, be the state of this network or of another one that was trained with it. The states are
+removed once the bundle is written (`discard`), for then nothing is left to go on with: to resume a run that has ended
+is to run it anew. Whoever calls `training.fitting.fit` alone discards them.
 """
 
+import contextlib
 import hashlib
 import io
-import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,12 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from training.config import FitConfig
+from model.files import write_whole
+from training.config import STATE_FILE, FitConfig
 from training.data.table import Split, Table
 from training.errors import DataError
 
-FILE = "state.pt"
+FILE = STATE_FILE
 FORMAT = "chainzrule training state 1"
 DIGEST_BYTES = hashlib.sha256().digest_size
 # Settings that change nothing of how one network is trained on a given table and split: those two have their digests.
@@ -59,7 +65,7 @@ def circumstances(config: FitConfig, table: Table, parts: Split, device: str) ->
     return {f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()} | {
         "--device": device,
         "--epochs": str(config.epochs_for(len(parts.training))),
-        "--dreg-weight": str(config.weight_for(table.task)),
+        "--dreg-weight": str(config.weight_for(len(parts.training))),
         "the SHA-256 of the table": table.sha256(),
         "the SHA-256 of the split": rows.hexdigest(),
         "the version of torch": str(torch.__version__),
@@ -88,11 +94,15 @@ class Checkpoint:
         except OSError as error:
             raise DataError(f"--checkpoints: expected a folder to write into, got {folder}: {error}") from error
 
-    def hold(self) -> None:
+    def hold(self, *, resume: bool) -> None:
         """Keep other trainings away until `release`, or until the process ends, however it does.
 
+        Args:
+            resume: whether the training goes on from a state that is there.
+
         Raises:
-            DataError: another training holds the folder, or it cannot be written.
+            DataError: another training holds the folder, or it cannot be written; or there is a state, and it is not
+                resumed.
         """
         try:
             self._lock.acquire()
@@ -103,6 +113,16 @@ class Checkpoint:
             ) from error
         except OSError as error:
             raise DataError(f"{self.path.parent}: cannot be written: {error}") from error
+        if not resume and self.path.exists():
+            try:
+                epochs = len(self._read()["state"]["epochs"])
+                raise DataError(
+                    f"--checkpoints: {self.path.parents[1]} holds the state after epoch {epochs} of an unfinished "
+                    f"training ({self.path.parent.name}); --resume goes on from it; to start anew, name another "
+                    "folder or empty this one"
+                )
+            finally:
+                self.release()
 
     def release(self) -> None:
         """Let others have the folder."""
@@ -113,14 +133,10 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "circumstances": self._circumstances, "state": state}, buffer)
         content = buffer.getvalue()
-        temporary = self.path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
-                file.write(content + hashlib.sha256(content).digest())
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            _synchronise(self.path.parent)
+            # A name of its own, as nobody else writes here: what a kill leaves of it takes no more room.
+            temporary = self.path.with_suffix(".tmp")
+            write_whole(self.path, (content, hashlib.sha256(content).digest()), temporary=temporary)
         except OSError as error:
             raise DataError(f"{self.path}: cannot be written: {error}") from error
 
@@ -130,17 +146,24 @@ class Checkpoint:
         Raises:
             DataError: the file is no whole state, or of other settings or data.
         """
+        if not self.path.exists():
+            return None
+        found = self._read()
+        self._compare(found["circumstances"])
+        state: dict[str, Any] = found["state"]
+        return state
+
+    def _read(self) -> dict[str, Any]:
+        """All that the file holds; DataError where it is no whole state."""
         try:
             content = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
         except OSError as error:
             raise DataError(f"{self.path}: cannot be read: {error}") from error
         body, digest = content[:-DIGEST_BYTES], content[-DIGEST_BYTES:]
         if hashlib.sha256(body).digest() != digest:
             raise DataError(
                 f"{self.path}: expected the state of a training, got a damaged or foreign file of "
-                f"{len(content):,} bytes; remove it, or train without --resume"
+                f"{len(content):,} bytes; remove it to start anew"
             )
         try:
             found = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
@@ -148,9 +171,7 @@ class Checkpoint:
             raise DataError(f"{self.path}: expected the state of a training, got: {error}") from error
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise DataError(f"{self.path}: expected {FORMAT!r}, got another file or another version of it")
-        self._compare(found["circumstances"])
-        state: dict[str, Any] = found["state"]
-        return state
+        return found
 
     def _compare(self, kept: dict[str, str]) -> None:
         """Refuse a state of other circumstances, naming the first that differs."""
@@ -159,14 +180,31 @@ class Checkpoint:
             if there != here:
                 raise DataError(
                     f"{self.path}: --resume goes on with the same settings and data only: expected {name} to be "
-                    f"{there}, as in the checkpoint, got {here}; train without --resume to start anew"
+                    f"{there}, as in the checkpoint, got {here}; to start anew, name another folder or empty this one"
                 )
 
 
-def _synchronise(folder: Path) -> None:
-    """Make a renaming inside a folder outlive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def check_unused(folder: Path | None, *, resume: bool) -> None:
+    """See, before anything is spent on a run, that it would not replace the states of one that did not end.
+
+    Args:
+        folder: of all states; None where none are kept.
+        resume: whether the run goes on from what is there, which it may then.
+
+    Raises:
+        DataError: there is a state of whichever network, or a training that is going on holds it. The message names
+            the one that was written last.
+    """
+    if folder is None or resume:
+        return
+    kept = sorted(folder.glob(f"*/{FILE}"), key=lambda path: path.stat().st_mtime_ns)
+    if kept:
+        Checkpoint(folder, kept[-1].parent.name, {}).hold(resume=False)
+
+
+def discard(folder: Path | None) -> None:
+    """Remove the states of a run whose bundle is written; what cannot be removed stays, for the run has succeeded."""
+    if folder is not None:
+        for path in folder.glob(f"*/{FILE}"):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -5,14 +5,16 @@ import sys
 from model.errors import ModelError
 from training.commands.parser import PROGRAM, parse
 from training.commands.settings import Command, FitCommand, FoldsCommand, TuneCommand
-from training.config import FitConfig
+from training.config import STATE_FILE, FitConfig
 from training.errors import SettingsError, TrainingError
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command; exits with 2 and one message a problem where the input is at fault."""
+    """Run the command; exits with 2 and one message a problem where the input is at fault, with 130 on Ctrl-C."""
+    command = None
     try:
-        _run(parse(sys.argv[1:] if arguments is None else arguments))
+        command = parse(sys.argv[1:] if arguments is None else arguments)
+        _run(command)
     except ModuleNotFoundError as error:
         print(f"{PROGRAM}: {error}; install it with: pip install 'chainzrule[train]'", file=sys.stderr)
         sys.exit(1)
@@ -24,8 +26,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted, no bundle was written", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted, no bundle was written{_kept(command)}", file=sys.stderr)
         sys.exit(130)
+
+
+def _kept(command: Command | None) -> str:
+    """Where an interrupted command left the state that it can go on from; nothing where there is none."""
+    if command is None or command.checkpoints is None or not any(command.checkpoints.glob(f"*/{STATE_FILE}")):
+        return ""
+    return f"; {command.checkpoints} holds the state after the last whole epoch, --resume goes on from it"
 
 
 def _run(command: Command) -> None:

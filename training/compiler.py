@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from training.device import DeviceError
@@ -31,5 +32,9 @@ class CompiledStep(nn.Module):
 
 
 def compiled(step: nn.Module) -> nn.Module:
-    """A module of the same parameters that is compiled at its first call."""
+    """A module of the same parameters that is compiled at its first call.
+
+    What was compiled before is forgotten: torch compiles a function for eight networks only, and folds are more.
+    """
+    torch.compiler.reset()
     return CompiledStep(step)

@@ -14,16 +14,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import CliPositionalArg
 
 from model.manifest import DregForm, Name
-from model.outputs import Task
 
 DATA_VARIABLE = "CHAINZRULE_DATA"
 EPOCHS_AT_LEAST = 20
-CLASSIFICATION_WEIGHT = 0.1
-# A squared error keeps pulling at noise where a cross-entropy has settled. Two seeds on scikit-learn's diabetes table:
-# R² −0.37, −0.28 with λ = 0.1 and 0.30, 0.35 with 3 (ReLU −0.24, 0.03); on Friedman's first function 0.95, 0.94 and
-# 0.92, 0.91 (ReLU 0.92, 0.88).
-REGRESSION_WEIGHT = 3.0
+ROWS_OF_PENALTY = 1_000
+LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 10.0
 STEPS_AT_LEAST = 2_000
+STATE_FILE = "state.pt"
+"""What `checkpoints` holds for each network, in a folder of its name."""
 
 Rival = Literal["relu", "gelu", "boosting"]
 """What a network is compared with."""
@@ -141,7 +139,7 @@ class FitConfig(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="its weight λ at the end, 0 for none; by default 0.1, and 3 for regression",
+        description="its weight λ at the end, 0 for none; by default 1,000 / training rows, from 0.1 to 10",
     )
     dreg_start: float = Field(0.0, ge=0, allow_inf_nan=False, description="its weight λ at the start")
     dreg_schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how λ moves between them")
@@ -177,8 +175,16 @@ class FitConfig(BaseModel):
         description="epochs without a better loss on validation rows after which training stops; the best is kept; "
         "counted once λ has come to rest",
     )
-    checkpoints: Path | None = Field(None, description="folder to keep the state of the training in, after each epoch")
-    resume: bool = Field(False, description="go on from the state in --checkpoints, with the result of an unbroken run")
+    checkpoints: Path | None = Field(
+        None,
+        description="folder to keep the state of the training in, after each epoch, until the bundle is written; "
+        "refused where it has that of a run that did not end, but for --resume",
+    )
+    resume: bool = Field(
+        False,
+        description="go on from the state in --checkpoints, with the result of an unbroken run; starts where there is "
+        "none",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="what to train on")
     devices: int = Field(1, ge=1, description="how many GPUs, or processes on the CPU, share each batch")
     precision: Literal["32", "bf16", "16"] = Field("32", description="of the matrix products; weights stay in 32 bits")
@@ -235,11 +241,15 @@ class FitConfig(BaseModel):
             raise ValueError("expected --checkpoints with it: the folder with the state to go on from")
         return resume
 
-    def weight_for(self, task: Task) -> float:
-        """λ at the end of the training."""
+    def weight_for(self, rows: int) -> float:
+        """λ at the end of the training on so many rows: what is set, else 1,000 / rows, from 0.1 to 10.
+
+        As a prior against the likelihood (the loss is its mean over the rows): the penalty counts as much as 1,000
+        rows do. Few rows are learned by heart without it; docs/training.md has the figures.
+        """
         if self.dreg_weight is not None:
             return self.dreg_weight
-        return REGRESSION_WEIGHT if task is Task.REGRESSION else CLASSIFICATION_WEIGHT
+        return min(max(ROWS_OF_PENALTY / rows, LEAST_WEIGHT), GREATEST_WEIGHT)
 
     def epochs_for(self, rows: int) -> int:
         """How many passes over so many training rows."""

@@ -26,8 +26,9 @@ def fit(
     """Train a network in place; repeatable for a seed on one machine, device and number of threads.
 
     With `config.patience` the network ends with the weights of its best epoch, else with those of the last. With
-    `config.checkpoints` the state is kept after each epoch; with `config.resume` it goes on from there, to the same
-    bits as without the interruption, and only the epochs that still ran are told of.
+    `config.checkpoints` the state is kept after each epoch, and at the end too (`training.checkpoint.discard` removes
+    it); with `config.resume` it goes on from there, to the same bits as without the interruption, and only the epochs
+    that still ran are told of.
 
     Args:
         network: a CR network is trained with DREG as the settings say, any other by its loss alone.
@@ -44,8 +45,8 @@ def fit(
     Raises:
         DivergenceError: a loss or a gradient is no longer finite.
         DeviceError: the machine has not what `device`, `devices`, `precision` or `compile` ask for.
-        DataError: a checkpoint cannot be written, is damaged, or is of other settings or data; or class weights were
-            asked for where there are no classes.
+        DataError: a checkpoint cannot be written, is damaged, is of other settings or data, or is there and not to be
+            resumed; or class weights were asked for where there are no classes.
         LogError: the package of `config.log` is not installed.
     """
     place = find_place(config)

@@ -52,8 +52,8 @@ class Training:
             engine: of this process.
 
         Raises:
-            DataError: the checkpoint is of other settings or data, or none at all; class weights are asked for without
-                classes, or patience or a target without validation rows.
+            DataError: the checkpoint is of other settings or data, or none at all, or is there and not to be resumed;
+                class weights are asked for without classes, or patience or a target without validation rows.
         """
         if not len(parts.validation) and (config.patience is not None or config.dreg_target is not None):
             raise DataError(
@@ -62,7 +62,7 @@ class Training:
         self._network, self._table, self._parts, self._config, self._engine = network, table, parts, config, engine
         self._count = config.epochs_for(len(parts.training))
         self._steps = math.ceil(len(parts.training) / config.batch_size)
-        weight_at_end = config.weight_for(network.head.task)
+        weight_at_end = config.weight_for(len(parts.training))
         regularised = isinstance(network, CRNetwork) and max(config.dreg_start, weight_at_end) > 0
         schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, weight_at_end, config.dreg_ramp)
         if not regularised:
@@ -83,9 +83,13 @@ class Training:
             found = circumstances(config, table, parts, engine.device.type)
             self._checkpoint = Checkpoint(config.checkpoints, name, found)
             if engine.rank == 0:
-                self._checkpoint.hold()
+                self._checkpoint.hold(resume=config.resume)
             if config.resume:
-                self._load(self._checkpoint.read())
+                try:
+                    self._load(self._checkpoint.read())
+                except DataError:
+                    self._checkpoint.release()
+                    raise
         self._step, self._stepper = engine.prepare(compiled(step) if config.compile else step, self._optimiser)
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:

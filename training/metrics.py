@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from model.levels import level_values
 from model.outputs import Task
 from training.data.table import Table
 
@@ -48,7 +49,8 @@ def metrics_of(
     sizes = np.bincount(table.y.astype(np.int64), minlength=classes)
     imbalanced = sizes.max() > IMBALANCE * sizes.min()
     if table.task is Task.ORDINAL:
-        distance = np.abs(prediction["expected_level"].astype(np.float64) - levels)
+        truth = np.array(level_values(table.classes))[levels]
+        distance = np.abs(prediction["expected_level"].astype(np.float64) - truth)
         found["mean_absolute_error"] = lambda at: float(distance[at].mean())
         if imbalanced:
             found["macro_averaged_mean_absolute_error"] = lambda at: _mean_by_class(distance[at], levels[at], classes)

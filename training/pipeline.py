@@ -9,11 +9,13 @@ import onnx
 
 from model import bundle
 from model.export import export
-from model.manifest import NAME_PATTERN, Architecture, Calibration, Evaluation, Manifest, Target
+from model.manifest import NAME_PATTERN, Calibration, Evaluation, Manifest, Tuning
 from model.network import CRNetwork
 from training.calibrate import UNSCALED, calibrate
+from training.checkpoint import check_unused, discard
 from training.config import FitConfig
 from training.data.table import Split, Table, split
+from training.description import description
 from training.errors import DataError
 from training.evaluate import Answers, ask_graph, evaluate
 from training.fitting import Epoch, fit
@@ -31,9 +33,9 @@ OWN_NAME = "ChainzRule"
 OnEpoch = Callable[[str, Epoch], None]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
-    """A bundle on disk and what it holds."""
+    """A bundle on disk and what it holds; its repr is what one asks first, not the epochs and the whole manifest."""
 
     path: Path
     manifest: Manifest
@@ -41,6 +43,14 @@ class Result:
     """Of each network that was trained, by its name; the first is 'ChainzRule'."""
     failures: Mapping[str, str]
     """Why there are no figures of some of what was to be compared, by name."""
+
+    def __repr__(self) -> str:
+        made, tested = self.manifest, self.manifest.evaluation
+        metric, figure = next(iter(tested.metrics.items()))
+        return (
+            f"Result({str(self.path)!r}, {made.name!r} version {made.version}, {made.task}, "
+            f"test: {metric} {figure:.4g}, gradient norm p99 {tested.gradient_norm.p99:.4g})"
+        )
 
 
 @dataclass(frozen=True)
@@ -60,7 +70,12 @@ class Learned:
     evaluation: Evaluation
 
 
-def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, epoch: None) -> Result:
+def train(
+    config: FitConfig,
+    table: Table,
+    on_epoch: OnEpoch = lambda network, epoch: None,
+    tuning: Tuning | None = None,
+) -> Result:
     """Train a network on a table and write its bundle into `config.repository`.
 
     Sets torch's number of threads and seeds its global random state.
@@ -69,12 +84,14 @@ def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, e
         config: the settings.
         table: what to train on.
         on_epoch: told of each epoch of "ChainzRule" and of the networks that it is compared with.
+        tuning: how λ was chosen, for the manifest; None where it was set.
 
     Returns:
         The written bundle. Nothing is written if anything fails before.
 
     Raises:
-        DataError: the table has too few rows, or its name cannot be a model's.
+        DataError: the table has too few rows, or its name cannot be a model's; or `checkpoints` has the state of a run
+            that did not end, and this one does not resume it (`training.checkpoint`).
         DivergenceError: training diverged, or the network overflows on held-out rows.
         model.errors.ArchitectureError: the settings describe no network.
         model.errors.BundleError: the repository cannot be written.
@@ -83,6 +100,7 @@ def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, e
     if not re.fullmatch(NAME_PATTERN, name):
         raise DataError(f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name")
     bundle.check_writable(config.repository, name)
+    check_unused(config.checkpoints, resume=config.resume)
     parts = split(
         table,
         test_share=config.test_share,
@@ -102,28 +120,26 @@ def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, e
     )
     rivals = compare(config, table, parts, learned.scaling, on_epoch)
     epochs = {OWN_NAME: learned.epochs, **rivals.epochs}
-    origin = provenance(config, table, parts, epochs=len(learned.epochs), seconds=learned.seconds)
-
-    def describe(version: int, digests: Mapping[str, str]) -> Manifest:
-        return Manifest(
-            name=name,
-            version=version,
-            task=table.task,
-            features=learned.scaling.features(table, learned.network.encoding),
-            target=Target(name=table.target, classes=table.classes, unit=table.target_unit),
-            architecture=Architecture(
-                hidden=config.hidden,
-                degree=config.degree,
-                bound=config.bound,
-                parameters=learned.network.parameter_count(),
-            ),
-            provenance=origin,
-            evaluation=learned.evaluation,
-            comparisons=rivals.comparisons,
-            stress=stressed,
-            calibration=learned.calibration,
-            files=dict(digests),
-        )
+    describe = description(
+        name,
+        config,
+        table,
+        learned.scaling,
+        learned.network,
+        provenance=provenance(
+            config,
+            table,
+            parts,
+            epochs=len(learned.epochs),
+            seconds=learned.seconds,
+            reached_weight=learned.epochs[-1].weight,
+            tuning=tuning,
+        ),
+        evaluation=learned.evaluation,
+        calibration=learned.calibration,
+        comparisons=rivals.comparisons,
+        stress=stressed,
+    )
 
     def compose(manifest: Manifest) -> dict[str, bytes]:
         # Here, so that a run without a report need not load what draws it.
@@ -144,6 +160,7 @@ def train(config: FitConfig, table: Table, on_epoch: OnEpoch = lambda network, e
 
     files = {bundle.MODEL_FILE: learned.model.SerializeToString()}
     path = bundle.write(config.repository, name, describe, files, compose if config.report else None)
+    discard(config.checkpoints)
     return Result(path, bundle.read(path).manifest, epochs, rivals.failures)
 
 

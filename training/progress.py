@@ -9,9 +9,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table as Grid
 
 from model.manifest import Comparison, Distribution, Evaluation, Manifest
+from training.config import RIVALS
 from training.fitting import Epoch
 
 LINES_PER_RUN = 10
+SURE_OF_ITSELF = 2.0  # a temperature: of two classes, what was 95 % sure is 81 % sure then
 ROWS_FOR_P99 = 500  # with fewer, more than 1.2 % of new rows lie above p99 (docs/mathematics.md, Verdicts)
 
 
@@ -111,7 +113,13 @@ def summary(manifest: Manifest) -> Grid:
         grid.add_row(label, *figures)
     counts = [network.parameters for network in networks]
     grid.add_row("parameters", *("–" if count is None else f"{count:,}" for count in counts))
+    grid.add_row("training, seconds", *(_seconds(manifest, network) for network in networks))
     return grid
+
+
+def _seconds(manifest: Manifest, network: Evaluation | Comparison) -> str:
+    seconds = network.training_seconds if isinstance(network, Comparison) else manifest.provenance.training_seconds
+    return "–" if seconds is None else f"{seconds:.1f}"
 
 
 def _norm_figures(networks: Sequence[Evaluation | Comparison]) -> dict[str, list[str]]:
@@ -135,6 +143,22 @@ def notes(manifest: Manifest, failures: Mapping[str, str]) -> list[str]:
     if manifest.evaluation.metrics.get("r2", 1.0) <= 0:
         found.append(
             "R² is not above 0: the mean of the target predicts these test rows as well; try another --dreg-weight"
+        )
+    own = manifest.evaluation.gradient_norm.p99
+    weight = manifest.provenance.dreg.end_weight
+    for comparison in manifest.comparisons:
+        norm = comparison.gradient_norm
+        if comparison.name == RIVALS["relu"] and norm is not None and own > norm.p99:
+            found.append(
+                f"at the 99th percentile of these test rows this network is steeper than the {comparison.name} "
+                f"({own:.3g} against {norm.p99:.3g}); chainzrule-train tune seeks a --dreg-weight (now {weight:.3g}) "
+                "that is not"
+            )
+    temperature = manifest.calibration.temperature
+    if temperature > SURE_OF_ITSELF:
+        found.append(
+            f"the logits were divided by {temperature:.3g}: on rows that it had not learned the network was far too "
+            f"sure of itself; try a larger --dreg-weight than {weight:.3g}, or --validation-share 0.15 --patience 20"
         )
     rows = manifest.calibration.gradient_norm.rows
     if rows < ROWS_FOR_P99:

@@ -6,14 +6,23 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from model.manifest import Dreg, Provenance, Rows
+from model.manifest import Dreg, Provenance, Rows, Tuning
 from training.config import ELSEWHERE, FitConfig
 from training.data.table import Split, Table
 
 PACKAGES = ("torch", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-learn", "scipy", "chainzrule")
 
 
-def provenance(config: FitConfig, table: Table, parts: Split, *, epochs: int, seconds: float) -> Provenance:
+def provenance(
+    config: FitConfig,
+    table: Table,
+    parts: Split,
+    *,
+    epochs: int,
+    seconds: float,
+    reached_weight: float | None = None,
+    tuning: Tuning | None = None,
+) -> Provenance:
     """Describe a run.
 
     Args:
@@ -22,6 +31,8 @@ def provenance(config: FitConfig, table: Table, parts: Split, *, epochs: int, se
         parts: how that was split.
         epochs: how many were trained.
         seconds: how long that took.
+        reached_weight: λ at the last step; None where that is not known.
+        tuning: how λ was chosen; None where it was set.
     """
     return Provenance(
         dataset=table.name,
@@ -41,9 +52,11 @@ def provenance(config: FitConfig, table: Table, parts: Split, *, epochs: int, se
             form=config.dreg,
             schedule=config.dreg_schedule,
             start_weight=config.dreg_start,
-            end_weight=config.weight_for(table.task),
+            end_weight=config.weight_for(len(parts.training)),
             ramp=config.dreg_ramp,
+            reached_weight=reached_weight,
         ),
+        tuning=tuning,
         settings=config.model_dump(mode="json", exclude=ELSEWHERE),
         packages={"python": platform.python_version(), **_package_versions()},
         source_revision=_source_revision(),

@@ -12,6 +12,7 @@ One number cannot mend all: it moves every probability the same way, and where t
 bring back their true shares.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -119,18 +120,14 @@ def scores_of(network: CRNetwork | PlainNetwork, table: Table, rows: NDArray[np.
 
 def _in_double(head: Head) -> Head:
     """A copy of a head, in float64."""
-    if isinstance(head, OrdinalHead):
-        copied = OrdinalHead(head.levels).double()
-        copied.load_state_dict(head.state_dict())
-        return copied
-    return head
+    return copy.deepcopy(head).double() if isinstance(head, OrdinalHead) else head
 
 
 def _scaled(head: Head, temperature: float) -> Head:
     """A head whose thresholds are θ / T: θ_0 / T, and steps of softplus(δ) / T."""
     if not isinstance(head, OrdinalHead):
         return head
-    scaled = OrdinalHead(head.levels).double()
+    scaled = copy.deepcopy(head)
     with torch.no_grad():
         steps = nn.functional.softplus(head.steps) / temperature
         scaled.first.copy_(head.first / temperature)

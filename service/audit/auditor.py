@@ -136,7 +136,7 @@ class Tally:
         self._out_of_range += int(judgement.out_of_range[rows].sum())
         self._outside += int(np.count_nonzero(computed.outputs["out_of_range"][rows]))
         if batch.labels is not None:
-            self._errors.append(Errors.of(self._model.manifest.task, computed.outputs, batch.labels).of_rows(well))
+            self._errors.append(Errors.of(self._model.manifest, computed.outputs, batch.labels).of_rows(well))
         self._steepest.add(computed, rows, numbers[rows], batch.labels)
 
     def report(self, execution: Execution, data: Data, reader: Reader, begun: float) -> AuditReport:

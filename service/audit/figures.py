@@ -19,7 +19,7 @@ BEYOND_RATIO = 10**0.25
 """Four bins a decade, two decades beyond the greatest norm of the calibration set."""
 SCALARS = {
     Task.CLASSIFICATION: ("the predicted class's logit", "logits"),
-    Task.ORDINAL: ("the expected level", "levels"),
+    Task.ORDINAL: ("the expected level", "units of the expected level"),
     Task.REGRESSION: ("the predicted value", "units of the target"),
 }
 

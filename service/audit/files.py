@@ -1,11 +1,10 @@
 """Files that a command leaves behind: written whole, or not at all."""
 
-import contextlib
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from model import files
 from service.errors import InvalidInputError
 
 
@@ -30,22 +29,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> int:
         How many bytes these were.
     """
     check_writable(path)
-    temporary = None
-    size = 0
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.absolute().parent)
-        with os.fdopen(descriptor, "wb") as file:
-            for piece in pieces:
-                file.write(piece)
-                size += len(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-        return size
+        return files.write_whole(path, pieces)
     except OSError as error:
         raise InvalidInputError(f"{path}: cannot write it: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()

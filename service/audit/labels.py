@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.manifest import Manifest
 from model.outputs import Task
 from service.audit.figures import auroc
 from service.audit.schemas import Decile, LabelFigures
@@ -25,13 +26,15 @@ class Errors:
     """[rows]; the predicted value, or the expected level, less the given one. Empty for plain classes."""
 
     @classmethod
-    def of(cls, task: Task, outputs: dict[str, NDArray[np.float32]], given: NDArray[np.float64]) -> "Errors":
+    def of(cls, manifest: Manifest, outputs: dict[str, NDArray[np.float32]], given: NDArray[np.float64]) -> "Errors":
         """Compare the outputs of a plan with labels: places of classes or levels, or values."""
+        task = manifest.task
         if task is Task.REGRESSION:
             return cls(np.empty(0, np.bool_), outputs["value"].astype(np.float64) - given)
         wrong = predicted_classes(task, outputs) != given
         if task is Task.ORDINAL:
-            return cls(wrong, outputs["expected_level"].astype(np.float64) - given)
+            truth = np.array(manifest.target.level_values)[given.astype(np.int64)]
+            return cls(wrong, outputs["expected_level"].astype(np.float64) - truth)
         return cls(wrong, np.empty(0))
 
     def of_rows(self, rows: NDArray[np.bool_]) -> "Errors":

@@ -212,7 +212,7 @@ class LabelFigures(_Part):
     accuracy: Share | None = Field(description="Classification and ordinal.")
     root_mean_squared_error: NonNegative | None = Field(description="Regression, in the target's units.")
     mean_absolute_error: NonNegative | None = Field(
-        description="Regression, in the target's units; ordinal: of the expected level, in levels."
+        description="Regression, in the target's units; ordinal: of the expected level, on its own scale."
     )
     deciles: list[Decile] = Field(description="By the gradient norm; equal norms share a decile.")
     wrong: str = Field(description="What is counted as wrong below.")

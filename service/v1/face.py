@@ -123,7 +123,7 @@ class V1Face:
 def choose_plan(*, sensitivity: bool, top_features: int, flips: bool = False) -> Plan:
     """The cheapest plan that a request can be answered from."""
     if flips:
-        return Plan.JACOBIAN
+        return Plan.FLIPS
     if top_features:
         return Plan.GRADIENT
     return Plan.SENSITIVITY if sensitivity else Plan.PREDICT

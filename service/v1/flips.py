@@ -14,7 +14,7 @@ PREDICTED = {Task.ORDINAL: "expected_level", Task.REGRESSION: "value"}
 
 
 def told_flips(model: ServedModel, rows: Rows) -> list[list[dict[str, Any]]]:
-    """Of each row every categorical feature, as `schemas.FeatureFlips` says; needs the `jacobian` plan if there is any.
+    """Of each row every categorical feature, as `schemas.FeatureFlips` says; needs the `flips` plan if there is any.
 
     The change is of the probability of the class that is predicted now, of the expected level or of the value.
     """

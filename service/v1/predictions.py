@@ -31,7 +31,7 @@ def describe(
         rows: what it computed.
         top_features: how many of the steepest features to name; needs the `gradient` plan.
         sensitivity: whether to describe it; needs the `sensitivity` plan.
-        flips: whether to tell what other categories would change; needs the `jacobian` plan, where there are any.
+        flips: whether to tell what other categories would change; needs the `flips` plan, where there are any.
         withheld: rows whose prediction is not told, nor what would change of it.
     """
     predictions = _predictions(model.manifest, rows)

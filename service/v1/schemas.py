@@ -144,7 +144,11 @@ class Prediction(BaseModel):
     label: str | None = Field(None, description="Classification and ordinal: the most probable class or level.")
     probability: float | None = Field(None, description="Classification and ordinal: its probability.")
     probabilities: dict[str, float] | None = None
-    expected_level: float | None = Field(None, description="Ordinal: the mean level, counted from 0.")
+    expected_level: float | None = Field(
+        None,
+        description="Ordinal: the mean level, on the levels' own scale where all are increasing numbers; else levels "
+        "count from 0.",
+    )
     value: float | None = Field(None, description="Regression: the value, in the target's units.")
     sensitivity: Sensitivity | None = None
     error: Problem | None = None

@@ -64,18 +64,18 @@ def reported_scores(network: CRNetwork) -> Function:
     return score
 
 
-def expected_level(thresholds: Tensor, score: Tensor) -> Tensor:
-    """Σ_k k P(level = k) of one score, with every probability written out."""
-    exceeds = torch.nn.functional.logsigmoid(score - thresholds).exp()  # autograd of `sigmoid` cancels in its tail
+def expected_level(head: OrdinalHead, score: Tensor) -> Tensor:
+    """Σ_k v_k P(level = k) of one score, with every probability written out."""
+    exceeds = torch.nn.functional.logsigmoid(score - head.thresholds).exp()  # autograd of `sigmoid` cancels in its tail
     edges = torch.cat((torch.ones_like(exceeds[:1]), exceeds, torch.zeros_like(exceeds[:1])))
-    return (torch.arange(len(thresholds) + 1) * (edges[:-1] - edges[1:])).sum()
+    return (head.values * (edges[:-1] - edges[1:])).sum()
 
 
 def explained(network: CRNetwork) -> Function:
     """One row x̂ → the explained scalar s: the greatest logit, the expected level or the value."""
     head, score = network.head, scores(network)
     if isinstance(head, OrdinalHead):
-        return lambda row: expected_level(head.thresholds, score(row)[0])
+        return lambda row: expected_level(head, score(row)[0])
     return lambda row: reported_scores(network)(row).max()
 
 

@@ -37,7 +37,7 @@ LAYOUTS: dict[str, tuple[dict[int, int], tuple[int, ...]]] = {
 }
 HEADS: dict[Task, Head] = {
     Task.CLASSIFICATION: ClassificationHead(3),
-    Task.ORDINAL: OrdinalHead(4),
+    Task.ORDINAL: OrdinalHead(4, (-1.0, 0.5, 3.0, 4.0)),
     Task.REGRESSION: RegressionHead(2.0, 3.0),
 }
 

@@ -201,7 +201,7 @@ def test_each_plan_computes_its_outputs_and_no_more(task: Task, targets: int) ->
     whole = run_graph(model, rows)
     outputs = graph_outputs(task, features=70, targets=targets, hidden_layers=2)
     sizes = []
-    for plan in Plan:
+    for plan in (Plan.PREDICT, Plan.SENSITIVITY, Plan.GRADIENT, Plan.JACOBIAN):
         names = [output.name for output in plan_outputs(outputs, plan)]
         cut = subgraph(model, names)
         onnx.checker.check_model(cut, full_check=True)

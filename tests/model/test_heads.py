@@ -1,6 +1,7 @@
 """The heads: losses, predictions and the cotangents of what they explain."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tests.builders import make_head
 from tests.model import oracles
 
 LEVELS = (2, 3, 5, 10)
+UNEVEN = (10.0, 20.0, 100.0)
 EXTREME = (-1e30, -1e4, -200.0, -30.0, 30.0, 200.0, 1e4, 1e30)
 HEADS = [
     (Task.CLASSIFICATION, 2),
@@ -25,9 +27,9 @@ HEADS = [
 ]
 
 
-def make_ordinal(levels: int, *, seed: int = 0) -> OrdinalHead:
+def make_ordinal(levels: int, values: Sequence[float] | None = None, *, seed: int = 0) -> OrdinalHead:
     """A float64 ordinal head with random thresholds."""
-    head = OrdinalHead(levels).double()
+    head = OrdinalHead(levels, values).double()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in head.parameters():
@@ -155,6 +157,57 @@ def test_ordinal_predictions_agree_with_each_other(levels: int) -> None:
     assert torch.equal(scores - head.thresholds, outputs["logits"])
 
 
+@pytest.mark.parametrize("values", [UNEVEN, (-1.5, 0.0), (2019.0, 2020.0, 2021.0, 2030.0)])
+def test_expected_level_is_on_the_scale_of_the_levels(values: tuple[float, ...]) -> None:
+    """It is Σ_k v_k P(k) of numpy, from the thresholds; it ends at the lowest and at the highest level."""
+    head = make_ordinal(len(values), values, seed=3)
+    scores = make_scores(40, 1, seed=5)
+    exceeds = 1 / (1 + np.exp(head.thresholds.detach().numpy() - scores.numpy()))
+    edges = np.concatenate((np.ones((40, 1)), exceeds, np.zeros((40, 1))), axis=1)
+    expected = -np.diff(edges, axis=1) @ np.array(values)
+    np.testing.assert_allclose(head.predict(scores)["expected_level"].detach().numpy(), expected, rtol=1e-12)
+    ends = head.float().predict(torch.tensor([[-1e30], [1e30]]))["expected_level"]
+    assert [values[0], values[-1]] == ends.tolist()
+
+
+@pytest.mark.parametrize("values", [UNEVEN, (-1.5, 0.0), (0.001, 0.002, 0.004, 5.0)])
+def test_cotangent_is_on_the_scale_of_the_levels(values: tuple[float, ...]) -> None:
+    """By jacrev through every probability, and by central differences of the expected level itself."""
+    head = make_ordinal(len(values), values, seed=4)
+    scores = make_scores(40, 1, seed=7)
+    actual = head.cotangent(scores).detach()
+    exact = oracles.jacobians(lambda row: oracles.expected_level(head, row[0])[None], scores)
+    torch.testing.assert_close(actual, exact, rtol=1e-10, atol=1e-13)
+    ahead, behind = (head.predict(scores + step)["expected_level"].detach() for step in (1e-5, -1e-5))
+    torch.testing.assert_close(actual[:, 0, 0], (ahead - behind) / 2e-5, rtol=1e-6, atol=1e-9 * values[-1])
+
+
+def test_values_are_no_part_of_a_state() -> None:
+    """A state from before levels had values loads, and a head keeps its own through a state and a change of type."""
+    head = OrdinalHead(3, UNEVEN)
+    assert {"first", "steps"} == set(head.state_dict())
+    head.load_state_dict(make_ordinal(3).state_dict())
+    assert list(UNEVEN) == head.double().values.tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        (1.0, 2.0),
+        (1.0, 3.0, 2.0),
+        (1.0, 1.0, 2.0),
+        (0.0, 1.0, math.inf),
+        (math.nan, 1.0, 2.0),
+        (2.0**24, 2.0**24 + 1, 1e9),
+    ],
+    ids=["too few", "not increasing", "equal", "infinite", "NaN", "equal in float32"],
+)
+def test_values_that_are_no_scale_are_refused(values: tuple[float, ...]) -> None:
+    """One a level, finite and strictly increasing, as the graph has them."""
+    with pytest.raises(ArchitectureError, match="values: expected 3 finite numbers, strictly increasing, got"):
+        OrdinalHead(3, values)
+
+
 @pytest.mark.parametrize("levels", LEVELS)
 def test_ordinal_thresholds_start_one_apart_around_zero(levels: int) -> None:
     """θ starts as evenly spaced levels, and stays in increasing order whatever is learned."""
@@ -185,7 +238,7 @@ def explained_scalars(head: Head, scores: Tensor) -> Tensor:
         ordered = scores.sort(descending=True).values
         return torch.stack((ordered[0], ordered[0] - ordered[1]))
     if isinstance(head, OrdinalHead):
-        return oracles.expected_level(head.thresholds, scores[0])[None]
+        return oracles.expected_level(head, scores[0])[None]
     return 12.0 + 2.5 * scores
 
 

@@ -175,6 +175,14 @@ def test_not_a_number_is_refused_in_json_too() -> None:
         Manifest.model_validate_json(json.dumps(document))
 
 
+def test_a_manifest_without_what_was_added_reads_as_not_recorded() -> None:
+    """How λ was chosen and what it reached came into schema 2 later: a file that lacks them is read."""
+    document = make_document()
+    assert (None, None) == (document["provenance"].pop("tuning"), document["provenance"]["dreg"].pop("reached_weight"))
+    made = Manifest.model_validate_json(json.dumps(document)).provenance
+    assert (None, None) == (made.tuning, made.dreg.reached_weight)
+
+
 def test_a_manifest_does_not_change() -> None:
     """What was validated stays as it was."""
     manifest = make_manifest(make_network(features=3, hidden=(4,)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.outputs import Plan, Task, graph_outputs, plan_outputs
+from model.outputs import FLIPS, Plan, Task, cheapest_plan, graph_outputs, plan_outputs
 
 PREDICT: dict[Task, dict[str, tuple[int, ...]]] = {
     Task.CLASSIFICATION: {"logits": (4,), "probabilities": (4,)},
@@ -43,6 +43,36 @@ def test_each_plan_contains_the_one_before(task: Task) -> None:
     assert expected == [output.name for output in plan_outputs(outputs, Plan.SENSITIVITY)]
     assert [*expected, "gradient"] == [output.name for output in plan_outputs(outputs, Plan.GRADIENT)]
     assert outputs == plan_outputs(outputs, Plan.JACOBIAN)
+
+
+@pytest.mark.parametrize("task", Task)
+def test_the_jacobian_and_the_flips_are_apart(task: Task) -> None:
+    """Of a model with categories neither plan computes the other's output; both have the gradient, one plan has all."""
+    outputs = graph_outputs(task, features=5, targets=4, hidden_layers=2, columns=3)
+    until_gradient = [output.name for output in plan_outputs(outputs, Plan.GRADIENT)]
+    assert [*until_gradient, "jacobian"] == [output.name for output in plan_outputs(outputs, Plan.JACOBIAN)]
+    assert [*until_gradient, FLIPS] == [output.name for output in plan_outputs(outputs, Plan.FLIPS)]
+    assert outputs == plan_outputs(outputs, Plan.WHOLE)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("value",), Plan.PREDICT),
+        (("gradient_norm", "value"), Plan.SENSITIVITY),
+        (("jacobian", "value"), Plan.JACOBIAN),
+        ((FLIPS,), Plan.FLIPS),
+        ((FLIPS, "gradient"), Plan.FLIPS),
+        (("jacobian", FLIPS), Plan.WHOLE),
+    ],
+)
+def test_the_cheapest_plan_computes_all_that_is_wanted(names: tuple[str, ...], expected: Plan) -> None:
+    """And no plan that is cheaper does."""
+    outputs = graph_outputs(Task.REGRESSION, features=5, targets=1, hidden_layers=2, columns=3)
+    wanted = tuple(output for output in outputs if output.name in names)
+    assert expected == cheapest_plan(wanted)
+    computing = [plan for plan in Plan if {*wanted} <= {*plan_outputs(outputs, plan)}]
+    assert expected == computing[0]
 
 
 def test_the_explained_scalar_is_named() -> None:

@@ -142,7 +142,7 @@ def test_thresholds_are_the_services(repository: Path, tables: Path, tmp_path: P
         (["cut.csv.gz", "--bundle", "{bundle}"], ["cut.csv.gz", "expected a whole gzip file"]),
         (
             ["same.csv", "--bundle", "{bundle}", "--label", "true lable"],
-            ["expected the label 'true lable'", "true label"],
+            ["label: expected one of the columns, got 'true lable'; did you mean 'true label'?"],
         ),
         (["same.csv", "--bundle", "{bundle}", "--label", "id"], ["row 0", "expected one of the classes 'class 0'"]),
         (["same.csv", "--bundle", "/nowhere/m/1"], ["/nowhere/m/1/manifest.json", "cannot read it"]),

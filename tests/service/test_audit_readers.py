@@ -334,7 +334,7 @@ HEAD = b"x0,x1,x2,x3,x4\n"
         (b"x0;x1;x2;x3;x4\n1;2;3;4;5\n", None, ["columns", "semicolons"]),
         (b"x0,x1,x2,x3,x4,x1\n", None, ["columns", "'x1' once", "twice"]),
         (b"x0,x1,x2,x3,X4\n", None, ["columns", "'x4'", "'X4'"]),
-        (HEAD + b"1,2,3,4,5\n", LABEL, ["columns", "label 'outcome'"]),
+        (HEAD + b"1,2,3,4,5\n", LABEL, ["columns", "label: expected one of the columns, got 'outcome'"]),
         (HEAD + b"1,2,3,4,5\n", "x1", ["label", "no feature", "'x1'"]),
         (HEAD + b"1,2,3,4,5\n\n1,2,3,4,a\n", None, ["row 1", "line 4", "'x4'", "expected a number", "'a'"]),
         (HEAD + b"1,2,3,4,\n", None, ["row 0", "line 2", "'x4'", "got nothing"]),

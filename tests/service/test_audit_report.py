@@ -10,6 +10,7 @@ import pytest
 
 from model.outputs import Task
 from service.audit.auditor import Options, audit
+from service.audit.commands.run import summary
 from service.audit.local import open_bundle
 from service.audit.page.render import audit_page
 from service.audit.schemas import AuditReport, Outcome
@@ -199,7 +200,30 @@ def test_other_outcomes(repository: Path, tmp_path: Path, changes: dict[str, Any
     page = plain(audit_page(report_of(repository, tmp_path, AMOUNT, **changes)))
     assert headline in page
     assert ("There are too few rows for a test" in page) == (changes.get("rows") == 12)
-    assert ("Are the steep rows the wrong ones?" in page) == changes.get("labels", True)
+    assert ("Are the errors larger on the steep rows?" in page) == changes.get("labels", True)
+
+
+def test_a_regression_is_told_of_by_its_errors(repository: Path, tmp_path: Path) -> None:
+    """A value is neither right nor wrong: the page and the console speak of errors, and nowhere of accuracy."""
+    report = report_of(repository, tmp_path, AMOUNT)
+    assert report.labels is not None
+    page, console = plain(audit_page(report)), summary(report)
+    assert "A row with a large error is steeper than another with probability" in page
+    assert f"Large: {report.labels.wrong};" in page
+    error = f"root mean squared error {report.labels.root_mean_squared_error:.4g}; a row with a large error "
+    assert f"{error}({report.labels.wrong}) is steeper than another with probability" in console
+    unlabelled = report_of(repository, tmp_path, AMOUNT, labels=False)
+    assert "no labels were given, so nothing is said of how large the errors are here" in plain(audit_page(unlabelled))
+    for text in (page, console, plain(audit_page(unlabelled))):
+        assert not re.search("accuracy|wrong (row|ones)|right one", text)
+
+
+def test_a_classification_is_told_of_by_what_is_wrong(report: AuditReport) -> None:
+    """Rows are right or wrong there."""
+    page, console = plain(audit_page(report)), summary(report)
+    assert "Are the steep rows the wrong ones?" in page
+    assert "A wrong row is steeper than a right one with probability" in page
+    assert "a wrong row is steeper than a right one with probability" in console
 
 
 def test_rows_that_overflow_are_told(repository: Path, tmp_path: Path) -> None:

@@ -189,26 +189,45 @@ def test_flips_count_against_the_values_of_an_answer(mixed_repository: Path) -> 
     assert_problem(answer, 413, "too-large", "10 rows of", "ask for fewer outputs")
 
 
+def test_the_jacobian_and_the_flips_do_not_pay_for_each_other(mixed_repository: Path) -> None:
+    """Each has a plan of its own, prepared when it is asked for; whoever wants both gets them from the whole graph."""
+    task = Task.CLASSIFICATION
+    x = sent(rows_of(task, 3, seed=12))
+    with serve(mixed_repository) as client:
+        model = served(client, task)
+        for outputs, prepared in (
+            (["jacobian"], {Plan.JACOBIAN}),
+            ([FLIPS, "gradient"], {Plan.JACOBIAN, Plan.FLIPS}),
+            ([FLIPS, "jacobian"], {Plan.JACOBIAN, Plan.FLIPS, Plan.WHOLE}),
+        ):
+            assert 200 == predict(client, MODELS[task], x, flips=FLIPS in outputs).status
+            chosen = model.select(tuple(outputs)).plan
+            model.prepare(chosen)
+            rare = {Plan.JACOBIAN, Plan.FLIPS, Plan.WHOLE}
+            assert prepared == {plan for plan in rare if model.prepared(plan)}
+
+
 @each_task
+@pytest.mark.parametrize("plan", [Plan.FLIPS, Plan.WHOLE])
 def test_flips_are_computed_in_bounded_memory(
-    mixed_client: TestClient, task: Task, monkeypatch: pytest.MonkeyPatch
+    mixed_client: TestClient, task: Task, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No run of the session has more rows than its inner results may have numbers; the answer is the same."""
     model, x = served(mixed_client, task), rows_of(task, 30, seed=9)
-    whole = model.compute(Plan.JACOBIAN, x)
+    whole = model.compute(plan, x)
     columns, widest = 7, 8
-    assert served_module.WITHIN_AT_MOST // (columns * widest) == model.rows_at_once(Plan.JACOBIAN)
+    assert served_module.WITHIN_AT_MOST // (columns * widest) == model.rows_at_once(plan)
     seen: list[int] = []
-    session = model.prepare(Plan.JACOBIAN)
+    session = model.prepare(plan)
 
     class Counting:
         def run(self, rows: Values) -> dict[str, Values]:
             seen.append(len(rows))
             return session.run(rows)
 
-    monkeypatch.setitem(model._sessions, Plan.JACOBIAN, Counting())
+    monkeypatch.setitem(model._sessions, plan, Counting())
     monkeypatch.setattr(served_module, "WITHIN_AT_MOST", 7 * columns * widest + 1)
-    pieces = model.compute(Plan.JACOBIAN, x)
+    pieces = model.compute(plan, x)
     assert [7, 7, 7, 7, 2] == seen
     assert isinstance(pieces, Computed)
     assert whole.outputs.keys() == pieces.outputs.keys()

@@ -81,7 +81,7 @@ def test_every_record_is_exact(mixed_repository: Path, trail: Evidence) -> None:
     tally = replay(mixed_repository, documents)
     assert (144, 144) == (tally.predictions, tally.results[Result.EXACT])
     digested = [document for document in documents if f"{FLIPS}_sha256" in document["output"]]
-    assert {Plan.JACOBIAN.value} == {document["plan"] for document in digested}
+    assert {Plan.FLIPS.value} == {document["plan"] for document in digested}
     assert 36 == len(digested)
 
 

@@ -478,12 +478,12 @@ def test_without_sensitivity_its_overflow_does_not_count(client: TestClient) -> 
         (False, 0, False, Plan.PREDICT),
         (True, 0, False, Plan.SENSITIVITY),
         (True, 1, False, Plan.GRADIENT),
-        (True, 0, True, Plan.JACOBIAN),
-        (True, 1, True, Plan.JACOBIAN),
+        (True, 0, True, Plan.FLIPS),
+        (True, 1, True, Plan.FLIPS),
     ],
 )
 def test_choose_plan_takes_the_cheapest(*, sensitivity: bool, top_features: int, flips: bool, expected: Plan) -> None:
-    """Sensitivity needs its plan, the names of steep features need the gradient's, other categories the Jacobian's."""
+    """Sensitivity needs its plan, the names of steep features the gradient's, other categories one of their own."""
     assert expected == choose_plan(sensitivity=sensitivity, top_features=top_features, flips=flips)
 
 

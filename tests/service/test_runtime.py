@@ -264,8 +264,9 @@ def test_a_smaller_plan_is_a_smaller_graph(truths: dict[str, Truth], task: Task)
     sizes = [
         len(subgraph(truth.graph, [output.name for output in plan_outputs(truth.manifest.outputs(), plan)]).graph.node)
         for plan in Plan
+        if plan is not Plan.FLIPS  # of numbers alone there are none: it is the gradient's
     ]
-    assert sizes[0] < sizes[1] <= sizes[2] <= sizes[3]
+    assert sizes[0] < sizes[1] <= sizes[2] <= sizes[3] == sizes[4]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The library: DataFrames, paths and tables, by the same settings as the command."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,10 @@ import pandas as pd
 import pytest
 
 from model import bundle
+from model.manifest import NAME_PATTERN
 from model.outputs import Task
 from tests.training.tables import make_frame, make_table
-from training.api import fit, load, tune
+from training.api import fit, load, model_name, tune
 from training.config import FitConfig
 from training.errors import DataError, SettingsError
 
@@ -59,8 +61,42 @@ def test_frame_is_trained_on_like_its_file(tmp_path: Path) -> None:
 
 
 def test_frame_without_a_name(tmp_path: Path) -> None:
-    """Its model is called 'table'."""
-    assert "table" == fit(make_frame(), "outcome", repository=tmp_path, **SHORT).manifest.name
+    """Its model is called as its target, loaded first or not."""
+    assert "outcome" == fit(make_frame(), "outcome", repository=tmp_path, **SHORT).manifest.name
+    assert tmp_path / "outcome" / "2" == fit(load(make_frame(), "outcome"), repository=tmp_path, **SHORT).path
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        ("outcome", "outcome"),
+        ("Price (EUR)", "Price_EUR"),
+        ("_hidden", "hidden"),
+        ("Größe", "Gro_e"),
+        ("péage 2", "peage_2"),
+        ("v1.2-rc", "v1.2-rc"),
+        ("結果", "model"),
+        ("../..", "model"),
+        ("3", "3"),
+        ("x" * 200, "x" * 128),
+    ],
+)
+def test_name_that_follows_from_a_target(target: str, name: str) -> None:
+    """Whatever a column is called, a bundle can have the name that is made of it."""
+    assert name == model_name(target)
+    assert re.fullmatch(NAME_PATTERN, name)
+
+
+def test_result_is_shown_in_a_line(tmp_path: Path) -> None:
+    """Where the bundle is, what it is and its first figures: of classes the accuracy, of values the error."""
+    result = fit(make_frame(), "outcome", repository=tmp_path, **SHORT)
+    tested = result.manifest.evaluation
+    accuracy, p99 = tested.metrics["accuracy"], tested.gradient_norm.p99
+    expected = f"Result({str(result.path)!r}, 'outcome' version 1, classification, test: accuracy {accuracy:.4g}, "
+    assert expected + f"gradient norm p99 {p99:.4g})" == repr(result)
+    values = fit(make_frame(), "width", repository=tmp_path, **SHORT)
+    error = values.manifest.evaluation.metrics["root_mean_squared_error"]
+    assert f"'width' version 1, regression, test: root_mean_squared_error {error:.4g}, " in repr(values)
 
 
 def test_table_is_read_once_and_trained_on_twice(tmp_path: Path) -> None:
@@ -111,8 +147,8 @@ def test_wrong_setting_is_refused(tmp_path: Path, settings: dict[str, Any], mess
 
 
 def test_wrong_table_is_refused() -> None:
-    """A column that is not there, by its frame's name."""
-    with pytest.raises(DataError, match="expected a column 'income'"):
+    """A column that is not there; what comes from no file is called a DataFrame."""
+    with pytest.raises(DataError, match=r"DataFrame: --target: expected .*, got .*'income'"):
         load(make_frame(), "income")
 
 
@@ -157,6 +193,12 @@ def test_search_of_a_frame_and_training_by_it(tmp_path: Path) -> None:
     frame: pd.DataFrame = make_frame(200)
     front = tune(frame, "outcome", trials=3, **SHORT)
     assert (Task.CLASSIFICATION, 3) == (front.task, len(front.trials))
-    result = fit(frame, "outcome", repository=tmp_path, **SHORT | front.chosen.settings())
+    result = fit(frame, "outcome", repository=tmp_path, tuning=front, **SHORT)
     assert front.chosen.weight == result.manifest.provenance.dreg.end_weight
+    assert front.record() == result.manifest.provenance.tuning
+    without = fit(frame, "outcome", repository=tmp_path, **SHORT | front.chosen.settings())
+    assert (front.chosen.weight, None) == (
+        without.manifest.provenance.dreg.end_weight,
+        without.manifest.provenance.tuning,
+    )
     assert 2 == len(tune(make_table(), trials=2, **SHORT).trials)

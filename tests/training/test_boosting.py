@@ -64,10 +64,12 @@ def test_temperature_calibrates_it_too() -> None:
 
 
 def test_expected_level_is_the_mean_of_the_levels() -> None:
-    """Levels are predicted as classes: Σ_k k p_k."""
+    """Levels are predicted as classes: Σ_k v_k p_k, by places or by the numbers that the levels are."""
     table = make_mixed_table(Task.ORDINAL, classes=4)
-    prediction = boost(make_config(), table, parts_of(table)).answers.prediction
-    np.testing.assert_allclose(prediction["probabilities"] @ np.arange(4), prediction["expected_level"], rtol=1e-5)
+    for classes, values in (("abcd", (0, 1, 2, 3)), (("1", "2", "5", "10.5"), (1, 2, 5, 10.5))):
+        named = replace(table, classes=tuple(classes))
+        prediction = boost(make_config(), named, parts_of(named)).answers.prediction
+        np.testing.assert_allclose(prediction["probabilities"] @ values, prediction["expected_level"], rtol=1e-5)
 
 
 @each_task

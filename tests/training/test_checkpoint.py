@@ -1,6 +1,7 @@
 """The state on disk: that a killed training ends as an unbroken one, and that no other state is taken for it."""
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.errors import BundleError
 from model.outputs import Task
 from tests.training.interrupted import make_task, train
-from tests.training.tables import make_table
-from training.checkpoint import FILE, Checkpoint
+from tests.training.tables import make_config, make_table
+from training.checkpoint import FILE, Checkpoint, check_unused, discard
 from training.errors import DataError, DivergenceError
+from training.pipeline import train as run
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,12 +70,92 @@ def test_resume_without_a_state_starts(tmp_path: Path) -> None:
     assert train(*make_task(epochs=2)) == train(*make_task(epochs=2, checkpoints=tmp_path / "new", resume=True))
 
 
-def test_without_resume_the_state_is_replaced(kept: Path, tmp_path: Path) -> None:
-    """A training that is not resumed starts anew, whatever lies there."""
+def test_without_resume_a_state_is_refused(kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message says how far it got and what to do; nothing is trained, the state stays, nobody is locked out."""
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
-    expected = train(*make_task(epochs=2, seed=1))
-    assert expected == train(*make_task(epochs=2, seed=1, checkpoints=tmp_path))
-    assert expected == train(*make_task(epochs=2, seed=1, checkpoints=tmp_path, resume=True))
+    file = tmp_path / "ChainzRule" / FILE
+    before = file.read_bytes()
+    capsys.readouterr()
+    expected = (
+        f"--checkpoints: {tmp_path} holds the state after epoch 2 of an unfinished training (ChainzRule); --resume "
+        "goes on from it; to start anew, name another folder or empty this one"
+    )
+    for _ in range(2):
+        with pytest.raises(DataError, match=re.escape(expected)):
+            train(*make_task(epochs=2, seed=1, checkpoints=tmp_path))
+    assert "" == capsys.readouterr().out
+    assert before == file.read_bytes()
+    discard(tmp_path)
+    assert 2 == train(*make_task(epochs=2, seed=1, checkpoints=tmp_path))[1]
+
+
+def test_without_resume_a_damaged_state_is_refused(kept: Path, tmp_path: Path) -> None:
+    """It may be all that is left of a long run: whoever wants to start anew removes it."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "ChainzRule" / FILE
+    file.write_bytes(b"half")
+    with pytest.raises(DataError, match=f"{file}: expected the state of a training, .* remove it to start anew"):
+        train(*make_task(epochs=2, checkpoints=tmp_path))
+    assert b"half" == file.read_bytes()
+
+
+def test_a_folder_is_refused_for_any_network_in_it(kept: Path, tmp_path: Path) -> None:
+    """Before anything is trained: a run was killed while it trained what it compares with, maybe after hours."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "ChainzRule").rename(tmp_path / "GELU network")
+    with pytest.raises(DataError, match=r"the state after epoch 2 of an unfinished training \(GELU network\)"):
+        check_unused(tmp_path, resume=False)
+    check_unused(tmp_path, resume=True)
+    for free in (None, tmp_path / "absent"):
+        check_unused(free, resume=False)
+    discard(tmp_path)
+    check_unused(tmp_path, resume=False)
+
+
+def test_a_refused_resume_lets_the_folder_go(kept: Path, tmp_path: Path) -> None:
+    """Whoever corrects the setting in the same process may go on, though the error is still at hand."""
+    shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
+    with pytest.raises(DataError, match="--learning-rate to be") as caught:
+        train(*make_task(epochs=2, checkpoints=tmp_path, resume=True, learning_rate=0.02))
+    assert 2 == train(*make_task(epochs=2, checkpoints=tmp_path, resume=True))[1]
+    assert caught.value.__traceback__ is not None
+
+
+def test_a_run_leaves_no_state_once_its_bundle_is_written(tmp_path: Path) -> None:
+    """Neither of the network nor of those that it is compared with; so that the next run may have the folder."""
+    states = tmp_path / "states"
+    table = make_table(Task.CLASSIFICATION, rows=200)
+    config = make_config(
+        epochs=1, checkpoints=states, repository=tmp_path / "bundles", report=False, compare=("relu",), hidden=(4,)
+    )
+    seen: set[str] = set()
+
+    def look(network: str, epoch: object) -> None:
+        seen.update(path.parent.name for path in states.glob(f"*/{FILE}"))
+
+    for version in (1, 2):
+        assert version == run(config, table, look).manifest.version
+        assert {"ChainzRule", "ReLU network"} == seen
+        assert [] == list(states.glob(f"*/{FILE}*"))
+
+
+def test_a_run_that_fails_keeps_its_states(tmp_path: Path) -> None:
+    """Until there is a bundle: what only its writing failed of is resumed without training again."""
+    states, repository = tmp_path / "states", tmp_path / "bundles"
+    table, settings = make_table(Task.CLASSIFICATION, rows=200), {"epochs": 2, "report": False, "compare": ()}
+    config = make_config(checkpoints=states, repository=repository, hidden=(4,), **settings)
+
+    def obstruct(network: str, epoch: object) -> None:
+        if not repository.exists():
+            repository.write_text("in the way")
+
+    with pytest.raises(BundleError, match="cannot write a bundle"):
+        run(config, table, obstruct)
+    repository.unlink()
+    told: list[object] = []
+    result = run(config.model_copy(update={"resume": True}), table, lambda network, epoch: told.append(epoch))
+    assert ([], 2, 1) == (told, result.manifest.provenance.epochs, result.manifest.version)
+    assert [] == list(states.glob(f"*/{FILE}"))
 
 
 @pytest.mark.parametrize(
@@ -136,6 +219,7 @@ def test_what_a_kill_leaves_half_written_is_no_state(kept: Path, tmp_path: Path)
     half = tmp_path / "ChainzRule" / "state.tmp"
     half.write_bytes(b"half")
     assert train(*make_task(epochs=2)) == train(*make_task(epochs=2, checkpoints=tmp_path, resume=True))
+    discard(tmp_path)
     train(*make_task(epochs=2, checkpoints=tmp_path))
     assert not half.exists()
 
@@ -173,8 +257,8 @@ def test_two_trainings_do_not_share_a_folder(kept: Path, tmp_path: Path) -> None
     """While one training writes into a folder, another is refused before it begins; afterwards it may."""
     shutil.copytree(kept, tmp_path, dirs_exist_ok=True)
     other = Checkpoint(tmp_path, "ChainzRule", {})
-    other.hold()
+    other.hold(resume=True)
     with pytest.raises(DataError, match="--checkpoints: expected a folder that no other training writes into"):
         train(*make_task(checkpoints=tmp_path, epochs=2))
     other.release()
-    train(*make_task(checkpoints=tmp_path, epochs=2))
+    train(*make_task(checkpoints=tmp_path, epochs=2, resume=True))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -177,6 +178,7 @@ def test_flags_reach_the_manifest(repository: Path) -> None:
         "start_weight": 0.3,
         "end_weight": 0.02,
         "ramp": (0.25, 0.75),
+        "reached_weight": pytest.approx(0.02),
     } == manifest.provenance.dreg.model_dump()
     got = manifest.provenance.model_dump(include={"epochs", "batch_size", "learning_rate", "weight_decay", "seed"})
     assert {"epochs": 2, "batch_size": 50, "learning_rate": 0.003, "weight_decay": 0.01, "seed": 9} == got
@@ -324,7 +326,7 @@ def test_images_without_their_files_are_refused(
     ("frame", "flags", "part"),
     [
         (make_frame(), (), "expected --target, one of the columns ['width', 'height', 'outcome']"),
-        (make_frame(), ("--target", "income"), "expected a column 'income'"),
+        (make_frame(), ("--target", "income"), "got 'income'; did you mean 'outcome'?"),
         (
             make_frame().assign(height="tall"),
             ("--target", "outcome", "--numeric", "height"),
@@ -422,9 +424,10 @@ def test_repository_that_is_a_file_is_refused(tmp_path: Path, capsys: pytest.Cap
 
 
 @contextmanager
-def long_run(repository: Path) -> Iterator[subprocess.Popen[str]]:
+def long_run(repository: Path, *further: object) -> Iterator[subprocess.Popen[str]]:
     """A training of many epochs, stopped after its first line of progress."""
-    flags = ("--epochs", "4000", "--hidden", "16", "--compare=none", "--no-report", "--repository", str(repository))
+    flags = ["--epochs", "4000", "--hidden", "16", "--compare=none", "--no-report", "--repository", str(repository)]
+    flags += map(str, further)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # or a run in the background would ignore it
     try:
         run = subprocess.Popen(
@@ -462,6 +465,33 @@ def test_interrupted_run_says_so(repository: Path) -> None:
         _, message = run.communicate(timeout=30)
     assert (130, "chainzrule-train: interrupted, no bundle was written\n") == (run.returncode, message)
     assert [] == files_under(repository)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_interrupted_run_with_checkpoints_says_how_it_goes_on(
+    tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line that names --resume; the same command without it is refused, and replaces nothing."""
+    states = tmp_path / "states"
+    with long_run(repository, "--checkpoints", states) as run:
+        run.send_signal(signal.SIGINT)
+        _, message = run.communicate(timeout=30)
+    assert 130 == run.returncode
+    kept = f"{states} holds the state after the last whole epoch, --resume goes on from it"
+    assert f"chainzrule-train: interrupted, no bundle was written; {kept}\n" == message
+    assert [] == files_under(repository)
+    before = (states / "ChainzRule" / "state.pt").read_bytes()
+    for command in ("fit", "tune"):
+        output = ("--output", tmp_path / "front") if command == "tune" else ()
+        refused = refusal(
+            capsys, command, "breast_cancer", "--repository", repository, "--checkpoints", states, *output
+        )
+        assert re.fullmatch(
+            rf"--checkpoints: {re.escape(str(states))} holds the state after epoch \d+ of an unfinished training "
+            r"\(ChainzRule\); --resume goes on from it; to start anew, name another folder or empty this one",
+            refused,
+        )
+    assert before == (states / "ChainzRule" / "state.pt").read_bytes()
 
 
 # Settings by column

@@ -189,25 +189,25 @@ def test_text_named_as_numeric_is_refused(tmp_path: Path) -> None:
         (
             {"categorical": ("widht",)},
             (
-                "--categorical: expected a column 'widht', got the columns ['width', 'height', 'outcome'] "
-                "(did you mean 'width'?)"
+                "--categorical: expected one of the columns ['width', 'height', 'outcome'], got 'widht'; "
+                "did you mean 'width'?"
             ),
         ),
         (
             {"missing": {"heigth": ("0",)}},
             (
-                "--missing: expected a column 'heigth', got the columns ['width', 'height', 'outcome'] "
-                "(did you mean 'height'?)"
+                "--missing: expected one of the columns ['width', 'height', 'outcome'], got 'heigth'; "
+                "did you mean 'height'?"
             ),
         ),
         (
             {"units": {"heigth": "m"}},
             (
-                "--units: expected a column 'heigth', got the columns ['width', 'height', 'outcome'] "
-                "(did you mean 'height'?)"
+                "--units: expected one of the columns ['width', 'height', 'outcome'], got 'heigth'; "
+                "did you mean 'height'?"
             ),
         ),
-        ({"group": "x"}, "--group: expected a column 'x', got the columns ['width', 'height', 'outcome']"),
+        ({"group": "x"}, "--group: expected one of the columns ['width', 'height', 'outcome'], got 'x'"),
         (
             {"drop": ("width",), "units": {"width": "m"}},
             "--units: expected features, got the column to leave out 'width'",

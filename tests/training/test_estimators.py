@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -18,129 +17,44 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from model import bundle
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT
+from tests.training.samples import QUICK, numbers, people
 from training.estimators.base import CREstimator
-from training.estimators.classifier import CRClassifier, CROrdinalClassifier
+from training.estimators.classifier import CRClassifier
 from training.estimators.holding_out import hold_out
+from training.estimators.ordinal import CROrdinalClassifier
 from training.estimators.regressor import CRRegressor
 
-QUICK: dict[str, Any] = {"hidden": (16,), "epochs": 40, "batch_size": 32, "learning_rate": 1e-2, "random_state": 0}
 CHECKED: dict[str, Any] = {"hidden": (8,), "epochs": 30, "batch_size": 64, "learning_rate": 3e-2}
 
 
+def expected_failures(estimator: CREstimator) -> dict[str, str]:
+    """What scikit-learn asks of an estimator that it must not do, and why."""
+    if not isinstance(estimator, CROrdinalClassifier):
+        return {}
+    return {
+        "check_classifiers_classes": "gives texts as classes and no order of them; tests/training/test_ordinal.py runs "
+        "the check with levels="
+    }
+
+
 CHECKS: pytest.MarkDecorator = parametrize_with_checks(
-    [CRClassifier(**CHECKED), CRRegressor(**CHECKED), CROrdinalClassifier(**CHECKED)]
+    # The checks' blobs lie in no order: the levels want a network that may bend, so the λ of so few rows is too much.
+    [CRClassifier(**CHECKED), CRRegressor(**CHECKED), CROrdinalClassifier(**CHECKED, dreg_weight=0.1)],
+    expected_failed_checks=expected_failures,
+    xfail_strict=True,
 )
 
 
 @CHECKS
 def test_estimators_are_those_of_scikit_learn(estimator: CREstimator, check: Any) -> None:
-    """Every check that scikit-learn has for an estimator of its kind, none of them expected to fail."""
+    """Every check that scikit-learn has for an estimator of its kind, but for `expected_failures`, which must fail."""
     check(estimator)
-
-
-def numbers(rows: int = 200, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Three features of different scales, and a value that follows from two of them."""
-    x = np.random.default_rng(seed).standard_normal((rows, 3)) * (1.0, 10.0, 0.1)
-    return x, x[:, 0] + np.tanh(x[:, 1] / 10)
-
-
-def people(rows: int = 240, seed: int = 0) -> tuple[pd.DataFrame, "pd.Series[Any]"]:
-    """A table with a number that may be missing, a rare category, and a class that follows from both."""
-    generator = np.random.default_rng(seed)
-    age = generator.uniform(20, 80, rows)
-    city = np.where(np.arange(rows) < 4, "Hof", generator.choice(["Bonn", "Kiel"], rows))
-    income = generator.normal(30, 5, rows) + np.where(city == "Bonn", 8, 0)
-    outcome = np.where(income + age / 5 > 44, "yes", "no")
-    age[generator.random(rows) < 0.2] = np.nan
-    return pd.DataFrame({"age": age, "city": city, "income": income}), pd.Series(outcome, name="outcome")
 
 
 @pytest.fixture(scope="module")
 def fitted() -> CRClassifier:
     """A classifier that has learned the table of people."""
     return CRClassifier(**QUICK).fit(*people())
-
-
-# Columns
-
-
-def test_text_is_a_category_and_nan_is_missing(fitted: CRClassifier) -> None:
-    """Columns of text, numbers with gaps and rare categories are learned from as they come."""
-    age, city, income = fitted._columns.columns
-    assert (False, True) == (age.categorical, age.missing)
-    assert (("Bonn", "Kiel"), True, False) == (city.categories, city.other, city.missing)
-    assert (False, False) == (income.categorical, income.missing)
-    frame, outcome = people(seed=1)
-    assert fitted.score(frame, outcome) > 0.85
-    assert ["age", "city", "income"] == fitted.feature_names_in_.tolist()
-
-
-def test_unknown_category_is_other_where_rare_ones_were(fitted: CRClassifier) -> None:
-    """A city that no row had is answered like those that few rows had."""
-    frame, _ = people()
-    rare = fitted.predict_proba(frame.head(1).assign(city="Hof"))
-    assert np.array_equal(rare, fitted.predict_proba(frame.head(1).assign(city="Ulm")))
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "message"),
-    [
-        ("age", "old", "column 'age': expected numbers, as in the rows of fit, got 'old' in row 0"),
-        ("income", np.nan, "column 'income': expected a value .* in row 0; unseen_missing='impute' takes them"),
-        ("city", np.nan, "column 'city': expected a value in every row"),
-        ("age", np.inf, "column 'age': expected numbers within float32, got inf in row 0"),
-        ("age", 1e39, "column 'age': expected numbers within float32, got 1e.39 in row 0"),
-    ],
-    ids=["text", "missing number", "missing category", "infinite", "beyond float32"],
-)
-def test_rows_unlike_those_of_fit_are_refused(fitted: CRClassifier, column: str, value: object, message: str) -> None:
-    """What no training row had: the message names the column and the row."""
-    frame, _ = people()
-    with pytest.raises(ValueError, match=message):
-        fitted.predict(frame.head(1).assign(**{column: pd.Series([value])}))
-
-
-def test_unknown_category_is_refused_where_none_is_rare() -> None:
-    """With every category seen often there is nothing to answer a further one by."""
-    frame, outcome = people()
-    model = CRClassifier(**QUICK | {"epochs": 2}).fit(frame.assign(city="Kiel"), outcome)
-    with pytest.raises(
-        ValueError, match=r"column 'city': expected one of the categories \['Kiel'\], got 'Ulm' in row 0"
-    ):
-        model.predict(frame.head(1).assign(city="Ulm"))
-
-
-def test_unseen_missing_value_is_the_mean_where_it_may_be() -> None:
-    """With unseen_missing='impute' a gap that training never saw is answered like the mean of the training rows."""
-    x, y = numbers(60)
-    model = CRRegressor(**QUICK, unseen_missing="impute").fit(x, y)
-    gap, mean = x[:1].copy(), x[:1].copy()
-    gap[0, 1], mean[0, 1] = np.nan, x[:, 1].mean()
-    np.testing.assert_allclose(model.predict(gap), model.predict(mean), rtol=1e-5)
-
-
-def test_numbers_may_be_categories() -> None:
-    """Columns named by `categorical` are one-hot: by place in an array, by name in a DataFrame."""
-    generator = np.random.default_rng(0)
-    x = np.column_stack((generator.standard_normal(90), generator.integers(0, 3, 90)))
-    y = np.array([5.0, -5.0, 5.0])[x[:, 1].astype(int)]
-    by_place = CRRegressor(**QUICK, categorical=[1]).fit(x, y)
-    assert ("0", "1", "2") == by_place._columns.columns[1].categories
-    frame = pd.DataFrame(x, columns=["width", "kind"])
-    by_name = CRRegressor(**QUICK, categorical=["kind"]).fit(frame, y)
-    assert np.array_equal(by_place.predict(x), by_name.predict(frame))
-    with pytest.raises(ValueError, match=r"categorical: expected columns of \['width', 'kind'\], got 'sort'"):
-        CRRegressor(**QUICK, categorical=["sort"]).fit(frame, y)
-    with pytest.raises(ValueError, match="categorical: expected places from 0 to 1, got 2"):
-        CRRegressor(**QUICK, categorical=[2]).fit(x, y)
-
-
-def test_dates_are_refused() -> None:
-    """A date is neither a number nor a category: the message says what to give instead."""
-    frame, outcome = people()
-    dated = frame.assign(born=pd.date_range("1990-01-01", periods=len(frame)))
-    with pytest.raises(ValueError, match=r"column 'born': expected numbers or categories, got datetime64\["):
-        CRClassifier(**QUICK).fit(dated, outcome)
 
 
 # Rows held out
@@ -177,8 +91,6 @@ def test_levels_follow_an_ordered_categorical() -> None:
     assert np.corrcoef(model.expected_level(x), value)[0, 1] > 0.8
     levels = model.predict_proba(x) @ np.arange(3)
     np.testing.assert_allclose(model.expected_level(x), levels, rtol=1e-6)
-    plain = CROrdinalClassifier(**QUICK).fit(x, y.astype(str))
-    assert ["fair", "good", "poor"] == plain.classes_.tolist()
 
 
 def test_class_weights_move_the_predictions() -> None:
@@ -368,6 +280,31 @@ def test_few_rows_are_trained_on_and_not_exported(tmp_path: Path) -> None:
     assert "percentile" not in model.sensitivity(x)
     with pytest.raises(ValueError, match=r"expected a fit on at least 100 rows .* got 99 rows and 0\.2"):
         model.export(tmp_path / "bundles", "few")
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_manifest_of_an_estimator(tmp_path: Path) -> None:
+    """It says what y is called, and every setting as the estimator had it: categories, shares and class weights."""
+    frame, outcome = people()
+    frame["floor"] = np.arange(len(frame)) % 3
+    weights = {"yes": 2.0}
+    settings = QUICK | {"epochs": 2, "calibration_share": 0.3, "categorical": "floor"}
+    path = CRClassifier(**settings, class_weight=weights).fit(frame, outcome).export(tmp_path, "people")
+    manifest = bundle.read(path).manifest
+    assert ("outcome", "people") == (manifest.target.name, manifest.provenance.dataset)
+    kept = manifest.provenance.settings
+    assert (["floor"], 0.3) == (kept["categorical"], kept["calibration_share"])
+    assert {"no": 1.0, "yes": 2.0} == kept["class_weight"]
+    assert ("0", "1", "2") == manifest.features[3].categories
+
+
+def test_test_targets_that_are_missing_are_refused(tmp_path: Path) -> None:
+    """A value that is not there, where an error would be measured; nothing is written."""
+    x, y = numbers(120)
+    model = CRRegressor(**QUICK | {"epochs": 2}).fit(x, y)
+    y[3] = np.nan
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        model.export(tmp_path / "bundles", "numbers", x, y)
     assert not (tmp_path / "bundles").exists()
 
 

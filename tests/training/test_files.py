@@ -228,11 +228,19 @@ def test_missing_target_flag_is_refused(tmp_path: Path) -> None:
 
 
 def test_missing_target_column_is_refused(tmp_path: Path) -> None:
-    """A target that is no column: the message names it and lists the columns."""
+    """A target that is no column: the message lists the columns, and names what came and what may have been meant."""
     expected = (
-        "--target: expected a column 'income', got the columns ['width', 'height', 'outcome'] (did you mean 'outcome'?)"
+        "--target: expected one of the columns ['width', 'height', 'outcome'], got 'income'; did you mean 'outcome'?"
     )
     assert expected == refused(write(make_frame(ROWS), tmp_path / "t.csv"), target="income")
+
+
+def test_semicolons_beside_decimal_commas_are_noticed(tmp_path: Path) -> None:
+    """Rows then seem to have more values than the header names: that is not what is wrong."""
+    path = tmp_path / "t.csv"
+    make_frame(ROWS).to_csv(path, sep=";", decimal=",", index=False)
+    expected = "expected commas between the values, got a header separated by semicolons: 'width;height;outcome'"
+    assert expected == refused(path)
 
 
 def test_semicolons_are_noticed(tmp_path: Path) -> None:
@@ -242,11 +250,32 @@ def test_semicolons_are_noticed(tmp_path: Path) -> None:
     assert "separated by semicolons" in refused(path)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "name", "expected"),
+    [
+        ("cp1252", "t.csv", "got the byte 0xfc in 'Zürich': it looks like cp1252 or latin-1; convert it, as by iconv "),
+        ("cp1252", "t.csv.gz", "got the byte 0xfc in 'Zürich': it looks like cp1252 or latin-1; convert it, as by "),
+        ("utf-16", "t.csv", "got the byte 0xff: it looks like UTF-16; convert it, as by iconv -f utf-16 -t utf-8"),
+    ],
+)
+def test_other_encodings_are_told_by_their_name(tmp_path: Path, encoding: str, name: str, expected: str) -> None:
+    """A table of a spreadsheet of another age: the message shows the word, and how to convert the file."""
+    text = make_frame(ROWS).assign(town=["Bern", "Zürich"] * (ROWS // 2)).to_csv(index=False)
+    content = text.encode(encoding)
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    assert refused(tmp_path / name).startswith(f"cannot read the table: expected UTF-8, {expected}")
+
+
+def test_bytes_that_are_no_text_are_not_called_an_encoding(tmp_path: Path) -> None:
+    """Nothing is converted that is no text."""
+    (tmp_path / "t.csv").write_bytes(b"width,outcome\n\xff\x00\x01,2\n")
+    expected = "cannot read the table: expected UTF-8, got the byte 0xff (invalid start byte)"
+    assert expected == refused(tmp_path / "t.csv")
+
+
 def test_unknown_column_to_drop_is_refused(tmp_path: Path) -> None:
     """A column to drop that is none: the message names it and lists the columns."""
-    expected = (
-        "--drop: expected a column 'depth', got the columns ['width', 'height', 'outcome'] (did you mean 'width'?)"
-    )
+    expected = "--drop: expected one of the columns ['width', 'height', 'outcome'], got 'depth'; did you mean 'width'?"
     assert expected == refused(write(make_frame(ROWS), tmp_path / "t.csv"), drop=("width", "depth"))
 
 

@@ -143,6 +143,16 @@ def test_macro_averaged_error_counts_levels_alike() -> None:
     assert sum(by_level) / 3 == pytest.approx(figures["macro_averaged_mean_absolute_error"], rel=1e-6)
 
 
+def test_error_of_levels_is_on_their_own_scale() -> None:
+    """Of levels that are numbers the distance is that of the numbers; scikit-learn's over the same values."""
+    y, values = np.arange(90) % 3, np.array([10.0, 20.0, 100.0])
+    table = replace(table_of(Task.ORDINAL, y, 3), classes=("10", "20", "100"))
+    expected_level = float32(np.random.default_rng(7).uniform(10, 100, 90))
+    prediction = {"probabilities": random_probabilities(90, 3, 1.0, 8), "expected_level": expected_level}
+    expected = metrics.mean_absolute_error(values[y], expected_level)
+    assert expected == pytest.approx(figures_of(table, prediction)["mean_absolute_error"], rel=1e-6)
+
+
 def test_classes_of_about_equal_size_need_no_second_accuracy() -> None:
     """Where the largest class is at most half as large again as the smallest, accuracy alone is given."""
     probabilities = {"probabilities": random_probabilities(100, 2, 1.0, 0)}

@@ -107,16 +107,23 @@ def test_manifest_says_where_it_comes_from(runs: dict[Task, Run], task: Task) ->
         provenance.weight_decay,
     )
     dreg = provenance.dreg
-    assert ("local", "linear", 0.0, 3.0 if task is Task.REGRESSION else 0.1, (0.0, 0.5)) == (
-        dreg.form,
-        dreg.schedule,
-        dreg.start_weight,
-        dreg.end_weight,
-        dreg.ramp,
-    )
+    assert ("local", "linear", 0.0, (0.0, 0.5)) == (dreg.form, dreg.schedule, dreg.start_weight, dreg.ramp)
+    assert pytest.approx(1_000 / provenance.rows.training) == dreg.end_weight
+    assert (run.result.epochs["ChainzRule"][-1].weight, None) == (dreg.reached_weight, provenance.tuning)
     assert {"python", "torch", "onnx", "numpy"} <= set(provenance.packages)
     assert any(name.startswith("onnxruntime") for name in provenance.packages)
     assert provenance.training_seconds > 0
+
+
+def test_a_held_weight_is_recorded_as_it_was_reached(tmp_path: Path) -> None:
+    """A target that any norm is below holds λ after the first epoch, far from its end; the manifest says where."""
+    held = {"dreg_weight": 1.0, "dreg_target": 1e6, "dreg_ramp": (0.0, 1.0), "validation_share": 0.2}
+    run = Run(settings(tmp_path, epochs=5, compare=(), **held), TASKS[Task.REGRESSION])
+    dreg = run.manifest.provenance.dreg
+    weights = [epoch.weight for _, epoch in run.epochs]
+    assert [weights[0]] * 5 == weights
+    assert (weights[0], 1.0) == (dreg.reached_weight, dreg.end_weight)
+    assert 0 < weights[0] <= 0.2
 
 
 @each_task

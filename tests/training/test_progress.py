@@ -6,8 +6,11 @@ import io
 import pytest
 from rich.console import Console
 
+from model.manifest import Comparison, Manifest
+from model.outputs import Task
+from tests.builders import make_manifest, make_network
 from training.epoch import Epoch
-from training.progress import TrainingProgress, remarks
+from training.progress import TrainingProgress, notes, remarks
 
 PLAIN = Epoch(10, 100, 0.5, 0.0, 0.0)
 
@@ -80,3 +83,36 @@ def test_nothing_is_told_of_what_was_not_asked_for() -> None:
 def test_resuming_is_told(epochs: int, expected: str) -> None:
     """With the first epoch that runs, whichever that is."""
     assert shown(dataclasses.replace(PLAIN, resumed_after=epochs)).startswith(expected)
+
+
+def manifest_with(*, relu_p99: float | None = None, temperature: float = 1.0) -> Manifest:
+    """A network's manifest whose p99 of the gradient norm is known, beside a ReLU network's."""
+    manifest = make_manifest(make_network(Task.CLASSIFICATION))
+    norms = manifest.evaluation.gradient_norm
+    relu = Comparison(
+        name="ReLU network",
+        metrics={},
+        gradient_norm=None if relu_p99 is None else norms.model_copy(update={"p99": relu_p99 * norms.p99}),
+    )
+    return manifest.model_copy(
+        update={
+            "comparisons": (relu,),
+            "calibration": manifest.calibration.model_copy(update={"temperature": temperature}),
+        }
+    )
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, True), (1.1, False), (None, False)])
+def test_a_network_that_is_steeper_than_relu_is_told_of(share: float | None, expected: bool) -> None:
+    """Where the ReLU network's p99 is a smaller one, a note gives both, and the command that seeks a better λ."""
+    found = [note for note in notes(manifest_with(relu_p99=share), {}) if "steeper than the ReLU network" in note]
+    assert expected == bool(found)
+    assert all("chainzrule-train tune" in note for note in found)
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(2.5, True), (1.5, False)])
+def test_a_network_that_was_too_sure_is_told_of(temperature: float, expected: bool) -> None:
+    """A temperature above 2 says that the training rows were learned by heart; a note says what to try."""
+    found = [note for note in notes(manifest_with(temperature=temperature), {}) if "too sure of itself" in note]
+    assert expected == bool(found)
+    assert all(f"divided by {temperature:g}" in note and "--patience" in note for note in found)

@@ -6,14 +6,18 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from model.manifest import Comparison, Distribution, Evaluation
+from model.manifest import Comparison, Distribution, Evaluation, TunedNetwork, Tuning
 from model.outputs import Task
 from tests.training.mixed import make_mixed_table
 from tests.training.reports import Made, make_run, make_stress
 from tests.training.tables import make_config, make_table
 from training.data.table import Column
 from training.epoch import Epoch
+from training.metrics import ECE_BINS
+from training.report.charts.calibration import limit_confidence
 from training.report.page import render
 from training.report.words import interval, metric, number, percent
 
@@ -209,6 +213,34 @@ def test_provenance_is_that_of_the_manifest(runs: dict[Task, Made], pages: dict[
         assert part in text
 
 
+def test_provenance_tells_how_the_weight_was_chosen_and_reached(runs: dict[Task, Made]) -> None:
+    """Where it was: the rule, the figures of the chosen network and of that without a penalty, where λ was held."""
+    made = runs[Task.CLASSIFICATION]
+    assert "choice of λ" not in page_of(made).text
+    assert "held at" not in page_of(made).text
+    chosen, plain = (
+        TunedNetwork(
+            weight=weight, hidden=(8,), learning_rate=2e-3, loss=loss, standard_error=0.01, metric=0.9,
+            gradient_norm_p99=p99,
+        )
+        for weight, loss, p99 in ((0.3, 0.125, 1.75), (0.0, 0.1875, 5.5))
+    )  # fmt: skip
+    tuning = Tuning(
+        rule="smoothest of the good ones", trials=12, failed=1, validation_rows=1234, loss="negative log-likelihood",
+        metric="accuracy", loss_at_most=0.135, chosen=chosen, without_penalty=plain,
+    )  # fmt: skip
+    provenance = made.manifest.provenance
+    held = provenance.dreg.model_copy(update={"end_weight": 0.3, "reached_weight": 0.0625})
+    changed = {"tuning": tuning, "dreg": held, "settings": {"dreg_target": 2.0}}
+    provenance = provenance.model_copy(update=changed)
+    text = page_of(replace(made, manifest=made.manifest.model_copy(update={"provenance": provenance}))).text
+    assert (
+        "of 12 trials the smoothest of the good ones: on 1,234 validation rows negative log-likelihood 0.125, p99 "
+        "1.75; with λ = 0 0.1875 and 5.5"
+    ) in text
+    assert "; held at 0.0625 by its target" in text
+
+
 def test_another_manifest_gives_other_figures(runs: dict[Task, Made]) -> None:
     """The page follows the manifest, not what the material would give again."""
     made = runs[Task.REGRESSION]
@@ -330,7 +362,8 @@ def test_early_stop_and_held_weight_are_told_of(runs: dict[Task, Made]) -> None:
     text = page_of(replace(made, material=replace(made.material, epochs={"ChainzRule": epochs}))).text
     assert "stopped early, after epoch 8 of 50" in text
     assert "least after epoch 6" in text
-    assert "λ stopped rising after epoch 4, at 0.625 of 3:" in text
+    end = made.manifest.provenance.dreg.end_weight
+    assert f"λ stopped rising after epoch 4, at 0.625 of {end:g}:" in text
 
 
 def test_rows_at_both_ends(runs: dict[Task, Made], pages: dict[Task, Page]) -> None:
@@ -357,3 +390,43 @@ def test_imputed_values_and_categories(runs: dict[Task, Made], pages: dict[Task,
     assert ["income", put, number(feature.mean), ends, ""] == page.row("income", put)
     assert ["red · green · blue", "refused", "no"] == page.row("colour", "red · green · blue")[1:]
     assert ["A · B", "taken together as “other”", "yes"] == page.row("town", "A · B")[1:]
+
+
+def test_groups_are_told_of(runs: dict[Task, Made]) -> None:
+    """By which column rows were grouped, how many groups there are, and that the intervals do not know of them."""
+    made = runs[Task.ORDINAL]
+    numbers = np.arange(300) // 3
+    table = replace(made.material.table, groups=numbers)
+    config = make_config(group="patient")
+    page = page_of(replace(made, material=replace(made.material, table=table, config=config)))
+    tested = len(set(numbers[made.material.parts.test].tolist()))
+    assert [] == page.problems
+    assert f"100 groups of rows, by “patient”: each lies in one part of the split, {tested} of them in the test" in (
+        page.text
+    )
+    assert f"Rows are grouped by “patient”: the 60 test rows are of {tested} groups that no other part" in page.text
+    unnamed = page_of(replace(made, material=replace(made.material, table=table)))
+    assert f"Rows are grouped: the 60 test rows are of {tested} groups" in unnamed.text
+    assert "Rows are grouped" not in page_of(made).text
+
+
+def test_flips_are_told_of_where_there_are_categories(pages: dict[Task, Page]) -> None:
+    """A table of numbers alone has no sentence on categories where features and rows are shown."""
+    told = "a flipped category may give a row that cannot exist"
+    assert (True, False) == (told in pages[Task.CLASSIFICATION].text, told in pages[Task.REGRESSION].text)
+    numbers = page_of(make_run(make_table(features=20), make_config(epochs=1)))
+    assert "The six numeric features with the steepest gradients are shown, each number" in numbers.text
+
+
+@pytest.mark.parametrize(("classes", "share", "first"), [(2, "50 %", 7), (3, "33.3 %", 5), (4, "25 %", 3)])
+def test_confidence_axis_begins_where_confidence_does(classes: int, share: str, first: int) -> None:
+    """The likeliest of K classes has a probability of 1/K at least: the caption says so, and the axis shows no more."""
+    made = make_run(make_table(classes=classes), make_config(epochs=1))
+    page = page_of(made)
+    sentence = f"Of {classes} classes the likeliest has a probability of {share} at least"
+    assert sentence in page.text
+    edges = np.linspace(0, 1, ECE_BINS + 1)
+    axes = Axes(Figure(), (0, 0, 1, 1))
+    limit_confidence(axes, edges, 1 / classes)
+    assert (edges[first], 1.0) == axes.get_xlim()
+    assert edges[first] <= 1 / classes < edges[first + 1]

@@ -34,7 +34,8 @@ from training.report.sections.norms import norms, percentile, threshold, verdict
 from training.report.sections.polynomials import distance_from_identity, polynomials
 from training.report.sections.provenance import YOUR_TABLE, command
 from training.report.sections.rows import rows
-from training.report.sections.summary import best_rival, steepness_rival, summary
+from training.report.sections.summary import best_rival, relative, steepness_rival, summary
+from training.report.words import number as written
 
 
 @pytest.fixture(scope="module")
@@ -304,6 +305,59 @@ def test_summary_compares_intervals(mixed: Made, rival: tuple[float, float], wor
     assert f"The two intervals {words}" in summary(manifest).sentences[1]
 
 
+@pytest.mark.parametrize(
+    ("own", "other", "words"),
+    [
+        (0.9, 1.0, "10 % less than"),
+        (1.0, 0.9, "11 % more than"),
+        (2.301, 1.0, "2.3 times"),
+        (250.0, 2.0, "120 times"),
+        (1.001, 1.0, "as much as"),
+        (0.5, 1.0, "50 % less than"),
+        (0.05, 1.0, "less than a tenth of"),
+        (0.001, 1.0, "less than a hundredth of"),
+        (0.0, 1.0, "beside"),
+        (1.0, 0.0, "beside"),
+    ],
+)
+def test_steepness_is_compared_in_words(own: float, other: float, words: str) -> None:
+    """By how much one figure is above or below another; no share of nothing."""
+    assert words == relative(own, other)
+
+
+def test_summary_explains_its_words(mixed: Made, values: Made, levels: Made) -> None:
+    """What a logit, a gradient norm and the calibration error are, where the page first names them."""
+    (_, _, steepness, trust) = summary(mixed.manifest).sentences
+    assert steepness.startswith(
+        "How fast the logit of the predicted class (its score, which softmax turns into a probability) changes at a "
+        "row, in the steepest direction, is the gradient norm of that row. In the steepest hundredth of the test rows "
+    )
+    assert trust.endswith(
+        "on average: the expected calibration error (ECE), the mean gap between the two over groups of rows of like "
+        "confidence."
+    )
+    own, other = values.manifest.evaluation.gradient_norm, values.manifest.comparisons[0].gradient_norm
+    assert other is not None
+    sentence = summary(values.manifest).sentences[2]
+    assert "softmax" not in sentence
+    assert sentence.endswith(
+        f"above {written(own.p99)} (p99), {relative(own.p99, other.p99)} that of “ReLU network” ({written(other.p99)})."
+    )
+    assert "one of 3 ordered levels: c0, c1, c2" in summary(levels.manifest).sentences[0]
+
+
+def test_summary_names_classes_and_units(mixed: Made, values: Made) -> None:
+    """Few classes by their names; a unit beside its value, before the interval."""
+    assert f"(one of 3 classes: {', '.join(mixed.manifest.target.classes)})" in summary(mixed.manifest).sentences[0]
+    target = values.manifest.target.model_copy(update={"unit": "EUR"})
+    name = "root_mean_squared_error"
+    value = written(values.manifest.evaluation.metrics[name])
+    sentence = summary(values.manifest.model_copy(update={"target": target})).sentences[1]
+    assert f"its root mean squared error is {value} EUR (95 % confidence interval " in sentence
+    many = mixed.manifest.target.model_copy(update={"classes": tuple("abcdef")})
+    assert "(one of 6 classes) " in summary(mixed.manifest.model_copy(update={"target": many})).sentences[0]
+
+
 def test_course_of_epochs_that_were_not_stopped(values: Made) -> None:
     """Nothing is told of, and all that was watched is drawn."""
     found = course(values.manifest, values.material)
@@ -356,6 +410,11 @@ def parsed(text: str) -> FitConfig:
     [
         {},
         {"drop": ("a", "b, c", "-d"), "categorical": ("it's",), "missing": {"a b": ("0", "?")}, "units": {"a": "m/s"}},
+        {
+            "missing": {"a": ("0", "?", ""), "b": ("-9",), "-c": ("-",), "d": ("1,5", "x")},
+            "units": {"a": "m", "é ": "a=b"},
+        },
+        {"missing": {"a=b": ("0",), "{": ("?",), "": ("-",)}, "units": {"a=b": "m", "c": "1,000 m", "{d": "{}"}},
         {"hidden": (8, 4), "bound": None, "temperature": False, "compile": True, "compare": ("relu",)},
         {"dreg": "projected", "dreg_ramp": (0.25, 0.5), "dreg_weight": 0.0, "learning_rate": 1e-05, "name": "n"},
         {"dreg_target": 2.5, "validation_share": 0.1, "patience": 7, "target": "-x y", "class_weight": "balanced"},
@@ -368,6 +427,19 @@ def test_command_gives_the_settings_again(values: Made, settings: dict[str, obje
     assert "/some" not in text
     expected = config.model_copy(update={"dataset": "table one.csv", "report": True})
     assert expected == parsed(text)
+
+
+def test_settings_by_column_are_written_as_a_user_would(values: Made) -> None:
+    """A flag for each column, and JSON only where a comma or an equals sign stands in what it is about."""
+    config = make_config(
+        dataset="t.csv",
+        target="y",
+        missing={"bmi": ("0", "?"), "age": ("-9",), "price": ("1,5",)},
+        units={"age": "years", "a=b": "m"},
+    )
+    text = command(values.manifest, replace(values.material, config=config))
+    assert "--missing 'bmi=0,?' --missing age=-9 --missing '{\"price\": [\"1,5\"]}' --units age=years" in text
+    assert '--units age=years --units \'{"a=b": "m"}\'' in text
 
 
 def test_command_from_the_manifest_alone(mixed: Made, values: Made) -> None:

@@ -62,11 +62,12 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_pima_from_a_folder(data: Path) -> None:
-    """A zero is missing in five of the eight columns, and a number in the others; the classes have names."""
+    """A zero is missing in five of the eight columns, and a number in the others; the classes are those of the file."""
     table, frame = pima(data, make_config()), pima_frame()
     assert ("pima", Task.CLASSIFICATION, "outcome") == (table.name, table.task, table.target)
     assert tuple(PIMA_COLUMNS) == table.features
-    assert ("no diabetes", "diabetes") == table.classes
+    assert ("0", "1") == table.classes
+    assert "outcome 1: diabetes within five years; outcome 0: none" == table.remarks[-1]
     assert frame["outcome"].tolist() == table.y.tolist()
     assert set(PIMA_MISSING) == {column.name for column in table.columns if column.missing}
     assert {column.name: column.unit for column in table.columns if column.unit} == PIMA_UNITS

@@ -1,5 +1,6 @@
 """The column to predict: which task it means, its classes and their order, and what cannot be learned."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from model.levels import level_values
 from model.outputs import Task
 from tests.training.tables import ROWS, each_format, make_config, make_frame, read, refused, with_cell, write
 from training.data.reader import make_table
 from training.data.source import frame_source
 from training.data.table import split
 from training.errors import DataError
+
+LEVELS = "expected levels as numbers, or as ordered categories (of Parquet or pandas), so that their order is known"
 
 
 @each_format
@@ -86,6 +90,15 @@ def test_levels_are_in_numeric_order(tmp_path: Path, ending: str) -> None:
     assert (("-1", "2", "10"), [2, 1, 0]) == (table.classes, table.y[:3].tolist())
 
 
+@each_format
+@pytest.mark.parametrize("values", [(1.0, 2.0, 5.0), (0.1, 0.5, 1.5), (-1e-7, 0.0, 1e9)], ids=str)
+def test_levels_are_worth_their_numbers(tmp_path: Path, ending: str, values: tuple[float, ...]) -> None:
+    """The names of levels that are numbers give the numbers back: the scale of the expected level."""
+    frame = make_frame(ROWS).assign(outcome=[*reversed(values)] * (ROWS // 3))
+    table = read(write(frame, tmp_path / f"t{ending}"), task=Task.ORDINAL)
+    assert values == level_values(table.classes)
+
+
 def test_target_that_turns_to_text_far_down_is_classes(tmp_path: Path) -> None:
     """A long CSV whose target is a number in most rows and a text in the last: three classes, read as text."""
     frame = make_frame(300_000).assign(outcome=lambda frame: (np.arange(len(frame)) % 2).astype(object))
@@ -145,10 +158,17 @@ def test_numbers_of_rows_are_refused_as_classes(tmp_path: Path) -> None:
 
 
 def test_text_as_ordinal_is_refused(tmp_path: Path) -> None:
-    """The order of words is not known; the message says to give numbers."""
+    """The order of words is not known; the message says what to give instead."""
     frame = make_frame(ROWS).assign(outcome=["low", "high"] * (ROWS // 2))
     message = refused(write(frame, tmp_path / "t.csv"), task=Task.ORDINAL)
-    assert "target 'outcome': expected levels as numbers, so that their order is known, got 'low' in row 1" == message
+    assert f"target 'outcome': {LEVELS}, got 'low' in row 1" == message
+
+
+def test_truth_values_as_ordinal_are_refused(tmp_path: Path) -> None:
+    """Two classes need no order; the message names the task that takes them."""
+    frame = make_frame(ROWS).assign(outcome=[True, False] * (ROWS // 2))
+    message = refused(write(frame, tmp_path / "t.csv"), task=Task.ORDINAL)
+    assert f"target 'outcome': {LEVELS}, got truth values; --task classification takes them" == message
 
 
 @pytest.mark.parametrize("task", [None, Task.ORDINAL, Task.CLASSIFICATION])
@@ -189,7 +209,7 @@ def test_ordered_dates_are_refused() -> None:
 def test_categories_without_order_are_no_levels() -> None:
     """Those of a Categorical that is not ordered stand in the order of their texts, which says nothing."""
     frame = make_frame(ROWS).assign(outcome=pd.Categorical(["low", "high"] * (ROWS // 2)))
-    with pytest.raises(DataError, match="expected levels as numbers, so that their order is known"):
+    with pytest.raises(DataError, match=re.escape(LEVELS)):
         make_table(frame_source(frame, "t", "t"), make_config(target="outcome", task=Task.ORDINAL))
 
 

@@ -114,6 +114,19 @@ def test_folding_divides_the_cumulative_logits(levels: int, temperature: float) 
     assert (before > 0).sum(axis=1).tolist() == (after > 0).sum(axis=1).tolist()
 
 
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_folding_keeps_what_levels_are_worth(temperature: float) -> None:
+    """The expected level after is Σ_k v_k P(level k) of the softened thresholds, in numpy."""
+    values = np.array([10.0, 20.0, 100.0])
+    network = make_network(Task.ORDINAL, targets=3, levels=values.tolist())
+    rows = make_rows(network, 100, seed=1)
+    logits = run_graph(export_network(network), rows)["logits"].astype(np.float64) / temperature
+    fold(network, temperature)
+    exceeds = special.expit(logits)
+    expected = values[0] + exceeds @ np.diff(values)
+    np.testing.assert_allclose(run_graph(export_network(network), rows)["expected_level"], expected, rtol=1e-4)
+
+
 @classified
 @pytest.mark.parametrize("kind", ["ChainzRule", "plain"])
 def test_calibrated_network_is_never_less_likely(task: Task, kind: str) -> None:

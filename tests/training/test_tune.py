@@ -96,12 +96,39 @@ def test_choice_is_explained_with_its_figures() -> None:
 
 def test_class_that_is_never_predicted_is_noted() -> None:
     """The note names it, and how to make classes count alike where they do not."""
-    assert [] == FRONT.notes()
+    assert 1 == len(FRONT.notes())
     blind = replace(FRONT, trials=tuple(replace(trial, never_predicted=("sick",)) for trial in FRONT.trials))
     text = "the chosen network never predicts 'sick', of which there are validation rows"
-    assert [f"{text}; --class-weight balanced makes classes count alike"] == blind.notes()
+    assert [f"{text}; --class-weight balanced makes classes count alike"] == blind.notes()[1:]
     assert blind.notes() == blind.document()["notes"]
-    assert "--class-weight" not in replace(blind, balanced=True).notes()[0]
+    assert "--class-weight" not in replace(blind, balanced=True).notes()[1]
+
+
+def test_few_trials_are_noted() -> None:
+    """Below ten that have figures; the note says how many there are."""
+    note = (
+        "6 trials make a coarse front: between the λ that were tried there may be a better one, and the choice may be "
+        "another with other trials; 25 are the default"
+    )
+    assert [note] == FRONT.notes()
+    further = tuple(make_trial(8 + k, 20.0 + k, 0.4, 0.1) for k in range(4))
+    assert [] == replace(FRONT, trials=FRONT.trials + further).notes()
+
+
+def test_record_proves_the_choice() -> None:
+    """The rule, the limit that it drew, and the figures of the chosen network and of that without a penalty."""
+    record = FRONT.record()
+    assert (7, 1, 200) == (record.trials, record.failed, record.validation_rows)
+    assert ("negative log-likelihood", "accuracy", FRONT.limit()) == (record.loss, record.metric, record.loss_at_most)
+    chosen, plain = record.chosen, record.without_penalty
+    assert (1.0, (8,), 2e-3, 0.060, 0.02, 0.94, 1.0) == tuple(chosen.model_dump().values())
+    assert plain is not None
+    assert (0.0, 0.050, 4.0) == (plain.weight, plain.loss, plain.gradient_norm_p99)
+    assert chosen.loss <= record.loss_at_most
+    failed = replace(FRONT.trials[0], loss=None, standard_error=None, gradient_norm_p99=None, failure="it diverged")
+    assert replace(FRONT, trials=(failed, *FRONT.trials[1:])).record().without_penalty is None
+    regression = replace(FRONT, task=Task.REGRESSION).record()
+    assert ("mean squared error", "root mean squared error") == (regression.loss, regression.metric)
 
 
 def test_errors_of_a_regression_are_shown_as_their_root() -> None:
@@ -215,13 +242,13 @@ def test_settings_without_effect_leave_a_study_as_it_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("task", list(Task))
 def test_search_tries_no_penalty_and_the_usual_one_first(task: Task) -> None:
-    """λ = 0, then the default of the task, then what Optuna proposes within the range; all are told of in order."""
+    """λ = 0, then 1,000 / training rows, then what Optuna proposes within the range; all are told of in order."""
     told: list[Trial] = []
     config = make_config()
     front = search(config, make_table(task), told.append)
     assert list(front.trials) == told
     assert [1, 2, 3, 4] == [trial.number for trial in front.trials]
-    usual = config.weight_for(task)
+    usual = 10.0  # 1,000 / 90 is above the greatest default
     assert [0.0, usual] == pytest.approx([trial.weight for trial in front.trials[:2]])
     assert all(usual / 1000 <= trial.weight <= usual * 100 for trial in front.trials[2:])
     assert (task, 30) == (front.task, front.rows)  # 200 rows less 40 of the test and 40 of calibration: a quarter
@@ -368,6 +395,19 @@ def test_command_chooses_trains_and_leaves_its_front(tmp_path: Path, capsys: pyt
     manifest = bundle.read(repository / "rods" / "1").manifest
     chosen = document["trials"][document["chosen"] - 1]
     assert chosen["weight"] == manifest.provenance.dreg.end_weight
+    assert "Note: 3 trials make a coarse front" in printed
+    tuning = manifest.provenance.tuning
+    assert tuning is not None
+    assert (chosen["weight"], chosen["loss"], chosen["gradient_norm_p99"]) == (
+        tuning.chosen.weight,
+        tuning.chosen.loss,
+        tuning.chosen.gradient_norm_p99,
+    )
+    assert (3, document["loss_at_most"], document["validation_rows"]) == (
+        tuning.trials,
+        tuning.loss_at_most,
+        tuning.validation_rows,
+    )
     assert {"front.json", "front.svg"} == {path.name for path in output.iterdir()}
 
 
@@ -379,6 +419,17 @@ def test_command_without_fit_writes_no_bundle(tmp_path: Path) -> None:
     main(["tune", str(table), "--target", "outcome", *short, "--repository", str(repository)])
     assert not repository.exists()
     assert (tmp_path / "front" / "front.json").is_file()
+
+
+def test_each_model_has_a_front_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without `--output` it lies in a folder of the model's name, so that no search replaces another model's."""
+    monkeypatch.chdir(tmp_path)
+    make_frame(200).to_csv("rods.csv", index=False)
+    short = ["--target", "outcome", "--epochs", "1", "--hidden", "4", "--trials", "2", "--no-fit"]
+    main(["tune", "rods.csv", *short])
+    main(["tune", "rods.csv", *short, "--name", "other"])
+    for name in ("rods", "other"):
+        assert {"front.json", "front.svg"} == {path.name for path in (tmp_path / "tuning" / name).iterdir()}
 
 
 def test_output_that_is_a_file_is_refused_before_the_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

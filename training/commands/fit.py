@@ -2,6 +2,7 @@
 
 from rich.console import Console
 
+from model.manifest import Tuning
 from training.config import FitConfig
 from training.data.load import load
 from training.data.table import Table
@@ -13,23 +14,23 @@ def run(config: FitConfig) -> None:
     """Load, train, write the bundle and say what came of it."""
     console = Console()
     table = load(config)
-    console.out(described(table), highlight=False)
-    for remark in table.remarks:
-        console.out(f"Note: {remark}", highlight=False)
+    tell_of(table, console)
     train_and_tell(config, table, console)
 
 
-def described(table: Table) -> str:
-    """A table in a line."""
-    return f"{table.name}: {len(table.y):,} rows, {len(table.features)} features, {table.task} of {table.target!r}" + (
-        f" into {len(table.classes)} classes" if table.classes else ""
-    )
+def tell_of(table: Table, console: Console) -> None:
+    """Say what a table holds, how each column was read, and what there is to note."""
+    console.out(table.described(), highlight=False)
+    for remark in table.remarks:
+        console.out(f"Note: {remark}", highlight=False)
 
 
-def train_and_tell(config: FitConfig, table: Table, console: Console) -> None:
-    """Train on a table that is loaded."""
+def train_and_tell(config: FitConfig, table: Table, console: Console, tuning: Tuning | None = None) -> None:
+    """Train on a table that is loaded, by settings of which `tuning` says how λ was chosen, if it was."""
+    if "boosting" in config.compare:
+        console.out("Gradient boosting comes last; no progress is shown of it.", highlight=False)
     with TrainingProgress(console) as progress:
-        result = train(config, table, progress.epoch)
+        result = train(config, table, progress.epoch, tuning)
     console.print(summary(result.manifest))
     for note in notes(result.manifest, result.failures):
         console.out(f"Note: {note}", highlight=False)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from training.commands.files import check_place, write_text
-from training.commands.fit import described
+from training.commands.fit import tell_of
 from training.commands.settings import FoldsCommand
 from training.commands.tune import duration
 from training.config import FitConfig
@@ -23,7 +23,7 @@ def run(command: FoldsCommand) -> None:
     if command.output is not None:
         check_place(command.output, folder=False)
     table = load(command)
-    console.out(described(table), highlight=False)
+    tell_of(table, console)
     total, start, done = command.folds * command.repeats, time.monotonic(), 0
 
     def tell(fold: Fold) -> None:

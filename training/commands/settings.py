@@ -21,7 +21,9 @@ class TuneCommand(TuneConfig):
     """Choose the weight λ of the derivative penalty along the front of accuracy and sensitivity, then train by it."""
 
     config: Path | None = Field(None, description=CONFIG_HELP)
-    output: Path = Field(Path("tuning"), description="folder to write front.svg and front.json into")
+    output: Path | None = Field(
+        None, description="folder to write front.svg and front.json into; by default tuning/ and the model's name"
+    )
     fit: bool = Field(True, description="train with what was chosen, and write the bundle")
 
 

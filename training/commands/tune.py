@@ -2,19 +2,22 @@
 
 import json
 import statistics
+from pathlib import Path
 
 from rich.console import Console
 
 from model import bundle
+from training.checkpoint import check_unused
 from training.commands.files import check_place, write_text
-from training.commands.fit import described, train_and_tell
+from training.commands.fit import tell_of, train_and_tell
 from training.commands.settings import TuneCommand
 from training.config import FitConfig
 from training.data.load import load
 from training.tuning.front import LOSSES, METRICS, Trial
 from training.tuning.plot import draw
-from training.tuning.study import search, weights_tried
+from training.tuning.study import search
 
+OUTPUT = Path("tuning")
 FRONT_FILE, DRAWING_FILE = "front.json", "front.svg"
 NEAR = 2.0  # a factor
 
@@ -22,13 +25,20 @@ NEAR = 2.0  # a factor
 def run(command: TuneCommand) -> None:
     """Search, explain and draw the choice, and train by it."""
     console = Console()
-    check_place(command.output, folder=True)
+    if command.output is not None:
+        check_place(command.output, folder=True)
     if command.study is not None:
         check_place(command.study, folder=False)
+    if command.fit:
+        check_unused(command.checkpoints, resume=command.resume)
     table = load(command)
     if command.fit:
         bundle.check_writable(command.repository, command.name or table.name)
-    console.out(described(table), highlight=False)
+    output = command.output
+    if output is None:
+        output = OUTPUT / (command.name or table.name)
+        check_place(output, folder=True)
+    tell_of(table, console)
     seconds: list[float] = []
 
     def tell(trial: Trial) -> None:
@@ -50,16 +60,16 @@ def run(command: TuneCommand) -> None:
         console.out(f"trial {trial.number}/{command.trials}  {searched}  {figures}{ahead}", highlight=False)
 
     front = search(command, table, tell)
-    write_text(command.output / FRONT_FILE, json.dumps(front.document(), indent=2, ensure_ascii=False) + "\n")
-    write_text(command.output / DRAWING_FILE, draw(front))
+    write_text(output / FRONT_FILE, json.dumps(front.document(), indent=2, ensure_ascii=False) + "\n")
+    write_text(output / DRAWING_FILE, draw(front))
     console.out(front.reason(), highlight=False)
-    edge = edge_note(front.chosen, *weights_tried(command, table.task))
+    edge = edge_note(front.chosen, *front.weight_range)
     for note in front.notes() + ([edge] if edge else []):
         console.out(f"Note: {note}", highlight=False)
-    console.out(f"Front written to {command.output / DRAWING_FILE} and {FRONT_FILE} beside it", highlight=False)
+    console.out(f"Front written to {output / DRAWING_FILE} and {FRONT_FILE} beside it", highlight=False)
     if command.fit:
         settings = {name: getattr(command, name) for name in FitConfig.model_fields} | front.chosen.settings()
-        train_and_tell(FitConfig.model_validate(settings), table, console)
+        train_and_tell(FitConfig.model_validate(settings), table, console, front.record())
 
 
 def edge_note(chosen: Trial, least: float, greatest: float) -> str | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from model.manifest import OTHER
 from training.data.cells import Markers, to_texts
+from training.data.numbers import reading_of
 from training.data.table import Column
 from training.errors import DataError
 
@@ -33,7 +34,9 @@ class CategoricalCells:
             min_rows: rows below which categories are taken together as one other.
         """
         self._where, self._column, self._missing, self._min_rows = where, column, missing, min_rows
-        self._drop = f"leave it out with --drop {quote(column.name)}"
+        self.advice = f"leave it out with --drop {quote(column.name)}"
+        """What messages end with."""
+        self._kept = 0
         self._numbers: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.present = self.missing = 0
@@ -57,30 +60,31 @@ class CategoricalCells:
         """The categories; raises DataError if the column cannot be learned from."""
         if not self.present:
             raise DataError(
-                f"{self._where}: expected categories, got {self.missing} missing values and nothing else; {self._drop}"
+                f"{self._where}: expected categories, got {self.missing} missing values and nothing else; {self.advice}"
             )
         shown = next(iter(self.counts))
         if self.too_many or len(self.counts) > self.present / 2:
             different = f"more than {DIFFERENT_AT_MOST}" if self.too_many else len(self.counts)
             raise DataError(
                 f"{self._where}: expected numbers or categories that repeat, got {different} different texts in "
-                f"{self.present} rows ({shown!r}, …): an identifier or free text; {self._drop}"
+                f"{self.present} rows ({shown!r}, …): an identifier or free text; {self.advice}"
             )
         self._unify_truth_values()
         if len(self.counts) == 1 and not self.missing:
-            raise DataError(f"{self._where}: expected values that differ, got {shown!r} in every row; {self._drop}")
+            raise DataError(f"{self._where}: expected values that differ, got {shown!r} in every row; {self.advice}")
         kept = _ordered([text for text, rows in self.counts.items() if rows >= self._min_rows and text != OTHER])
         if not kept:
             text, rows = self.counts.most_common(1)[0]
             raise DataError(
                 f"{self._where}: expected a category with at least {self._min_rows} rows, got {rows} at most "
-                f"({text!r}); {self._drop}, or lower --min-category-rows"
+                f"({text!r}); {self.advice}, or lower --min-category-rows"
             )
         if len(kept) > CATEGORIES_AT_MOST:
             raise DataError(
                 f"{self._where}: expected at most {CATEGORIES_AT_MOST} categories with at least {self._min_rows} rows, "
-                f"got {len(kept)}; raise --min-category-rows, or {self._drop}"
+                f"got {len(kept)}; raise --min-category-rows, or {self.advice}"
             )
+        self._kept = len(kept)
         places = {text: number for number, text in enumerate(kept)}
         self._numbers = {text: places.get(self._name(text), len(kept)) for text in [*self.counts, *self._spellings]}
         other = len(kept) < len(self.counts)
@@ -102,6 +106,17 @@ class CategoricalCells:
         places = encoded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
         values: NDArray[np.float32] = np.array([*numbers, np.nan], np.float32)[places]
         return values
+
+    def reading(self) -> str:
+        """How the column was read, in some words; once that is decided."""
+        rare = len(self.counts) - self._kept
+        what = f"{self._kept:,} {'category' if self._kept == 1 else 'categories'}"
+        what += f", {rare:,} {'is' if rare == 1 else 'are'} taken as 'other'" if rare else ""
+        return reading_of(what, self._column.unit, self.missing)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Nothing: that a column holds categories is seen in how it was read."""
+        return ()
 
     def _unify_truth_values(self) -> None:
         """Truth values that a file spells as texts ("True", "FALSE") get the names that JSON has for them."""

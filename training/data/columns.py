@@ -12,6 +12,7 @@ from training.config import FitConfig
 from training.data.categories import CategoricalCells
 from training.data.cells import Kind, Markers, kind_of, texts_to_numbers, to_texts
 from training.data.numbers import NumericCells
+from training.data.spelling import Codes, comma_message, misspelled
 from training.data.table import Column
 from training.errors import DataError
 
@@ -34,9 +35,15 @@ class Cells(Protocol):
     def encode(self, cells: pa.Array) -> NDArray[np.float32]:
         """Second pass: the cells as the network takes them."""
 
+    def reading(self) -> str:
+        """How the column was read, in some words; once that is decided."""
+
+    def remarks(self) -> tuple[str, ...]:
+        """What its owner may want to read otherwise; once that is decided."""
+
 
 class TextCells:
-    """The reader of a column of text: of numbers if all texts are numbers, else of categories."""
+    """The reader of a column of text: of numbers if all texts are numbers and none is a code, else of categories."""
 
     def __init__(
         self, where: str, name: str, numeric: NumericCells, categorical: CategoricalCells, missing: Markers
@@ -45,22 +52,31 @@ class TextCells:
         self._where, self._name, self._missing = where, name, missing
         self._numeric, self._categorical = numeric, categorical
         self._chosen: Cells = numeric
+        self._codes = Codes()
 
     def survey(self, cells: pa.Array, start: int) -> None:
         """First pass: take the cells from row `start` on."""
         texts = to_texts(cells, self._missing)
+        self._codes.survey(texts)
         self._categorical.survey(texts, start)
         if self._numeric.odd is None:
             self._numeric.survey(texts, start)
 
     def decide(self) -> Column:
         """What the column is; raises DataError if it cannot be learned from."""
+        if self._codes.shown is not None:
+            self._categorical.advice += f", or read it as numbers with --numeric {quote(self._name)}"
+            self._chosen = self._categorical
+            return self._categorical.decide()
         if self._numeric.odd is None:
             return self._numeric.decide()
         row, text = self._numeric.odd
         different = pa.array(list(self._categorical.counts), pa.large_string())
         if all(DATE.fullmatch(each.as_py()) for each in different):
             raise DataError(_date_message(self._where, self._name, f"{text!r} in row {row + 1}"))
+        comma = misspelled(self._categorical.counts)
+        if comma is not None:
+            raise DataError(comma_message(self._where, self._name, comma, row if comma == text.strip() else None))
         values, _ = texts_to_numbers(different)
         numbers = int((~np.isnan(values)).sum())
         if numbers > NUMBERS_AT_MOST and numbers >= len(different) / 2:
@@ -71,6 +87,20 @@ class TextCells:
     def encode(self, cells: pa.Array) -> NDArray[np.float32]:
         """Second pass: the cells as the network takes them."""
         return self._chosen.encode(cells)
+
+    def reading(self) -> str:
+        """How the column was read, in some words; once that is decided."""
+        return self._chosen.reading()
+
+    def remarks(self) -> tuple[str, ...]:
+        """What its owner may want to read otherwise; once that is decided."""
+        if self._codes.shown is None:
+            return self._chosen.remarks()
+        remark = (
+            f"column {self._name!r}: read as categories, for {self._codes.shown!r} begins with a zero, as codes do "
+            f"(postcodes, say); --numeric {quote(self._name)} reads numbers"
+        )
+        return (remark,)
 
 
 def reader_of(where: str, field: pa.Field, config: FitConfig, missing: Markers, *, category: bool = False) -> Cells:

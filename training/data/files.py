@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import warnings
 import zlib
 from collections.abc import Collection
@@ -25,7 +26,8 @@ def open_table(path: Path, as_text: Collection[str] = ()) -> Source:
 
     Args:
         path: of the file.
-        as_text: columns of a CSV whose cells are kept as they are spelled ("007"); names of no column do nothing.
+        as_text: columns of a CSV whose cells are kept as they are spelled ("1.0"), as those of a column are anyway in
+            which a cell has leading zeros ("007"); names of no column do nothing.
 
     Raises:
         DataError: it is none of these, or cannot be read.
@@ -49,7 +51,7 @@ def read_csv(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
     try:
         if path.suffix == ".gz":
             _check_gzip(path)
-        names = _check_shape(path)
+        names, padded = _check_shape(path)
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a value would be lost
             return pd.read_csv(
@@ -60,10 +62,10 @@ def read_csv(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
                 encoding="utf-8-sig",
                 keep_default_na=False,
                 na_values=[""],
-                dtype={name: "str" for name in as_text if name in names},
+                dtype={name: "str" for name in names if name in as_text or name in padded},
             )
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: cannot read the table: expected UTF-8, got {error.reason}") from error
+        raise DataError(f"{path}: cannot read the table: expected UTF-8, {_encoding(error)}") from error
     # pandas' own errors are ValueErrors, zlib's is none.
     except (ValueError, OSError, EOFError, OverflowError, zlib.error, csv.Error, pd.errors.ParserWarning) as error:
         raise DataError(f"{path}: cannot read the table: {' '.join(str(error).split())}") from error
@@ -76,11 +78,15 @@ def _check_gzip(path: Path) -> None:
             pass
 
 
-def _check_shape(path: Path) -> list[str]:
-    """The names of the columns; raises DataError where they repeat, or where a row has more or fewer values.
+def _check_shape(path: Path) -> tuple[list[str], set[str]]:
+    """The names of the columns, and of those in which a cell is a whole number with leading zeros.
 
-    pandas numbers repeated names, and fills short rows up with missing values.
+    pandas numbers repeated names, fills short rows up with missing values, and reads 01234 as 1234.
+
+    Raises:
+        DataError: names repeat, or a row has more or fewer values.
     """
+    padded: set[int] = set()
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         rows = filter(None, csv.reader(file, skipinitialspace=True))
@@ -88,11 +94,36 @@ def _check_shape(path: Path) -> list[str]:
         repeated = sorted({name for name in names if name and names.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: expected columns with names of their own, got {repeated} more than once")
+        if len(names) == 1 and names[0].count(";"):
+            raise DataError(
+                f"{path}: expected commas between the values, got a header separated by semicolons: {names[0]!r}"
+            )
         for number, row in enumerate(rows, 1):
+            for place, cell in enumerate(row):
+                if cell[:1] == "0" and cell[1:].rstrip().isdigit():
+                    padded.add(place)
             # A comma at the end of each row is a habit of some programs; pandas refuses it where only some have it.
             if len(row) != len(names) and not (len(row) == len(names) + 1 and not row[-1]):
                 raise DataError(
                     f"{path}: row {number}: expected {len(names)} values, one for each name of the header, "
                     f"got {len(row)}"
                 )
-    return names
+    return names, {name for place, name in enumerate(names) if place in padded}
+
+
+def _encoding(error: UnicodeDecodeError) -> str:
+    """What the text is instead of UTF-8, and what to do about it."""
+    byte = f"got the byte 0x{error.object[error.start]:02x}"
+    if error.object.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return f"{byte}: it looks like UTF-16; convert it, as by iconv -f utf-16 -t utf-8"
+    try:
+        text = error.object.decode("cp1252")
+    except UnicodeDecodeError:
+        text = "\0"
+    if not all(character.isprintable() or character.isspace() for character in text):
+        return f"{byte} ({error.reason})"
+    word = (
+        re.findall(r"[^\s,;\"]*$", text[: error.start])[0][-20:]
+        + re.findall(r"^[^\s,;\"]*", text[error.start :])[0][:20]
+    )
+    return f"{byte} in {word!r}: it looks like cp1252 or latin-1; convert it, as by iconv -f cp1252 -t utf-8"

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from training.data.cells import TEXTS, Markers, kind_of, texts_to_numbers, to_numbers, to_texts
+from training.data.spelling import comma_message, misspelled
 from training.data.table import Column
 from training.errors import DataError
 
@@ -42,10 +43,21 @@ class NumberSurvey:
             self._sample.append(values[: self._wanted].copy())
             self._wanted -= len(self._sample[-1])
 
+    @property
+    def numbered(self) -> int:
+        """In how many rows every value is a whole number of its own: in all, or all that were kept; 0 if it is not so.
+
+        A measured whole number repeats, unless it is of a far greater range than there are rows.
+        """
+        values = np.concatenate(self._sample) if self._sample else np.empty(0)
+        whole = not self.missing and np.array_equal(values, np.round(values))
+        return len(values) if whole and len(np.unique(values)) == len(values) else 0
+
     def check(self, where: str, advice: str = "") -> None:
         """Raise DataError, with advice where leaving the column out helps, if the values cannot be learned from."""
+        otherwise = f"; {advice}" if advice else ""
         if not self.present:
-            raise DataError(f"{where}: expected numbers, got {self.missing} missing values and nothing else{advice}")
+            raise DataError(f"{where}: expected numbers, got {self.missing} missing values and nothing else{otherwise}")
         if self._beyond:
             row, value = self._beyond
             raise DataError(f"{where}: expected numbers within float32, got {value:g} in row {row + 1}")
@@ -54,10 +66,10 @@ class NumberSurvey:
         if kept < distinct / 2:
             raise DataError(
                 f"{where}: expected values that float32 can tell apart, got {distinct} of which it keeps {kept}; "
-                "subtract an offset (a first time stamp, say)"
+                f"subtract an offset (a first time stamp, say){f', or {advice}' if advice else ''}"
             )
         if np.float32(self._minimum) == np.float32(self._maximum) and not self.missing:
-            raise DataError(f"{where}: expected values that differ, got {self._minimum:g} in every row{advice}")
+            raise DataError(f"{where}: expected values that differ, got {self._minimum:g} in every row{otherwise}")
 
 
 class NumericCells:
@@ -92,11 +104,13 @@ class NumericCells:
         drop = f"leave it out with --drop {quote(self._column.name)}"
         if self.odd:
             row, text = self.odd
+            if misspelled([text]) is not None:
+                raise DataError(comma_message(self._where, self._column.name, text.strip(), row, categorical=False))
             raise DataError(
                 f"{self._where}: expected numbers, got {text!r} in row {row + 1}; "
                 f"name that text by --missing if it stands for a missing value, or {drop}"
             )
-        self._survey.check(self._where, f"; {drop}")
+        self._survey.check(self._where, drop)
         return self._column.found(self._missing.met(numeric=True), missing=self._survey.missing > 0)
 
     def encode(self, cells: pa.Array) -> NDArray[np.float32]:
@@ -106,3 +120,25 @@ class NumericCells:
         else:
             values = to_numbers(cells, self._missing)
         return values.astype(np.float32)
+
+    def reading(self) -> str:
+        """How the column was read, in some words; once that is decided."""
+        return reading_of("number", self._column.unit, self._survey.missing)
+
+    def remarks(self) -> tuple[str, ...]:
+        """What its owner may want to read otherwise; once that is decided."""
+        rows = self._survey.numbered
+        if not rows:
+            return ()
+        name = self._column.name
+        which = "every row has" if rows == self._survey.present else f"each of the first {rows:,} rows has"
+        remark = (
+            f"column {name!r}: {which} its own whole number, as an identifier would; --drop {quote(name)}, unless it "
+            "is measured"
+        )
+        return (remark,)
+
+
+def reading_of(what: str, unit: str | None, missing: int) -> str:
+    """How a column was read, in some words."""
+    return ", ".join(filter(None, (what, unit, f"{missing:,} missing" if missing else "")))

@@ -20,6 +20,7 @@ from training.data import spool
 from training.data.cells import TEXTS, Kind, Markers, kind_of, to_texts
 from training.data.columns import Cells, reader_of
 from training.data.files import open_table
+from training.data.readings import of_target, readings
 from training.data.source import Source
 from training.data.table import Table
 from training.data.target import read_target
@@ -97,10 +98,19 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
         target_unit=unit,
         test_rows=test_rows,
         groups=groups,
-        remarks=tuple(
-            f"column {column.name!r}: no cell is {text!r} (--missing)"
-            for column in columns
-            for text in markers[column.name].not_met(numeric=not column.categorical)
+        remarks=(
+            *(
+                f"column {column.name!r}: no cell is {text!r} (--missing)"
+                for column in columns
+                for text in markers[column.name].not_met(numeric=not column.categorical)
+            ),
+            *(remark for reader in readers.values() for remark in reader.remarks()),
+        ),
+        readings=readings(
+            source.schema.names,
+            readers,
+            (target, of_target(task, classes, unit)),
+            None if config.group is None or groups is None else (config.group, groups),
         ),
     )
 
@@ -142,7 +152,7 @@ def _choose_columns(source: Source, config: FitConfig) -> tuple[str, list[str]]:
         for name in names:
             if name not in columns:
                 raise DataError(
-                    f"{where}: --{flag}: expected a column {name!r}, got the columns {columns}{_hint(name, columns)}"
+                    f"{where}: --{flag}: expected one of the columns {columns}, got {name!r}{_hint(name, columns)}"
                 )
     repeated = sorted({column for column in columns if columns.count(column) > 1})
     if repeated or not all(column.strip() for column in columns):
@@ -181,7 +191,7 @@ def _hint(name: str, columns: list[str]) -> str:
     if len(columns) == 1 and ";" in columns[0]:
         return " (is the table separated by semicolons? commas are expected)"
     close = get_close_matches(name, columns, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _order(source: Source, name: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ CALIBRATION_ROWS_AT_LEAST = 20  # below, not even p95 is an observed value
 ROWS_AT_LEAST = 100  # a fifth of them calibrates
 ROWS_OF_A_CLASS_AT_LEAST = 5  # so that each part of the split can hold one
 DIGESTED_AT_ONCE = 2**22  # values: 16 MiB
+COLUMNS_TOLD = 30  # lines of a terminal
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,33 @@ class Table:
     groups: NDArray[np.int64] | None = None
     """[rows]: rows of one number stay in one part of the split; None where any row may go anywhere."""
     remarks: tuple[str, ...] = ()
-    """What the reader of the table should tell: settings that had no effect. No part of its digest."""
+    """What the reader of the table should tell: settings that had no effect, columns that may have been meant
+    otherwise. No part of its digest."""
+    readings: tuple[str, ...] = ()
+    """How each column was read, a line each ("age: number, years, 12 missing"), in the order of the table, those that
+    were left out too; none where a data set's columns are all alike. No part of its digest."""
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the features."""
         return tuple(column.name for column in self.columns)
+
+    def described(self, columns: int = COLUMNS_TOLD) -> str:
+        """The table in a line, then how each of its columns was read, a line each.
+
+        Args:
+            columns: how many of them at most, those first that are no plain numbers; a last line says how many more
+                there are.
+        """
+        line = f"{self.name}: {len(self.y):,} rows, {len(self.columns)} features, {self.task} of {self.target!r}"
+        if self.classes:
+            line += f" into {len(self.classes)} {'levels' if self.task is Task.ORDINAL else 'classes'}"
+        plain = [reading.endswith(": number") for reading in self.readings]
+        told = sorted(sorted(range(len(plain)), key=plain.__getitem__)[:columns])  # of many, plain numbers are left out
+        lines = [line, *(f"  {self.readings[k]}" for k in told)]
+        if len(told) < len(plain):
+            lines.append(f"  … and {len(plain) - len(told):,} more")
+        return "\n".join(lines)
 
     def sha256(self) -> str:
         """SHA-256 of columns, features, targets and groups: the same figure means the same table."""

@@ -25,7 +25,7 @@ PIMA_COLUMNS = {  # and what OpenML calls them
     "age": "age",
 }
 PIMA_TARGET = "outcome"
-PIMA_CLASSES = ("no diabetes", "diabetes")  # outcome 0 and 1
+PIMA_REMARK = "outcome 1: diabetes within five years; outcome 0: none"
 PIMA_MISSING = ("glucose", "blood_pressure", "skin_thickness", "insulin", "bmi")  # where a zero stands for it
 PIMA_UNITS = {  # Smith and others, Using the ADAP learning algorithm to forecast the onset of diabetes mellitus, 1988
     "glucose": "mg/dL",
@@ -55,8 +55,9 @@ FIRST_OF_ADULT_TEST = 226_802  # fnlwgt of the first row of the published test s
 def pima(data: Path | None, config: FitConfig) -> Table:
     """768 women of Pima heritage, 8 measures; 268 had diabetes within five years (Smith and others, 1988).
 
-    A zero of glucose, blood pressure, skin thickness, insulin or BMI is missing. From OpenML (`diabetes`, version 1)
-    come the same rows.
+    A zero of glucose, blood pressure, skin thickness, insulin or BMI is missing. The classes are called 0 and 1, as in
+    the published file, which can so be audited by its own column; a remark says what they mean. From OpenML
+    (`diabetes`, version 1) come the same rows.
 
     Args:
         data: folder that may hold `pima/pima.csv`; else it comes from OpenML.
@@ -80,7 +81,8 @@ def pima(data: Path | None, config: FitConfig) -> Table:
         raise DataError(f"{where}: target 'outcome': expected 0 or 1, got {outcome.iloc[row]} in row {row + 1}")
     settings = {"target": PIMA_TARGET, "missing": dict.fromkeys(PIMA_MISSING, ("0",)), "units": PIMA_UNITS}
     source = frame_source(frame[[*PIMA_COLUMNS, PIMA_TARGET]], "pima", where, NA_TEXTS)
-    return replace(make_table(source, config.model_copy(update=settings)), classes=PIMA_CLASSES)
+    table = make_table(source, config.model_copy(update=settings))
+    return replace(table, remarks=(*table.remarks, PIMA_REMARK))
 
 
 def adult(data: Path | None, config: FitConfig) -> Table:

@@ -10,6 +10,7 @@ from training.data.cells import NONE, TEXTS, Kind, Markers, kind_of, texts_to_nu
 from training.data.numbers import NumberSurvey
 from training.errors import DataError
 
+LEVELS = "levels as numbers, or as ordered categories (of Parquet or pandas), so that their order is known"
 CLASSES_AT_MOST = 20  # whole numbers with more distinct values than this are read as a value to regress on
 
 
@@ -43,13 +44,15 @@ def read_target(
         row = int(np.argmax(~np.isfinite(values)))
         raise DataError(f"{where}: expected finite numbers, got {values[row]} in row {row + 1}")
     task = task or (Task.CLASSIFICATION if order else _infer(kind, values, odd))
+    if kind is Kind.TRUTH and task is Task.ORDINAL:
+        raise DataError(f"{where}: expected {LEVELS}, got truth values; --task classification takes them")
     if (
         texts is not None
         and odd is not None
         and task is not Task.CLASSIFICATION
         and not (order and task is Task.ORDINAL)
     ):
-        wanted = "numbers" if task is Task.REGRESSION else "levels as numbers, so that their order is known"
+        wanted = "numbers" if task is Task.REGRESSION else LEVELS
         raise DataError(f"{where}: expected {wanted}, got {texts[odd].as_py()!r} in row {odd + 1}")
     if task is Task.REGRESSION:
         survey = NumberSurvey()

@@ -9,8 +9,8 @@ categorical columns are categories; NaN is a missing value.
 import copy
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -20,10 +20,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, check_X_y, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from model.distance import first_order_distance
-from model.errors import ModelError
 from model.export import export
 from model.manifest import Calibration, DregForm
 from model.network import CRNetwork
@@ -32,21 +31,30 @@ from training.calibrate import UNSCALED, calibrate
 from training.config import FitConfig
 from training.data.table import ROWS_AT_LEAST, Split, Table
 from training.epoch import Epoch
-from training.errors import DataError, DivergenceError
+from training.errors import DivergenceError
 from training.estimators.bundle import Learned, write
-from training.estimators.columns import Columns, all_numeric, as_frame
+from training.estimators.columns import WHERE, Columns
 from training.estimators.holding_out import hold_out
-from training.estimators.settings import DATASET, config_of
+from training.estimators.reading import (
+    name_of_target,
+    names_of_columns,
+    plain_errors,
+    read_rows,
+    read_test,
+    read_training,
+)
+from training.estimators.settings import config_of
 from training.estimators.weights import weighted
 from training.evaluate import ROWS_AT_ONCE, ask_graph, run_graph
 from training.fitting import fit
 from training.network import make_network
+from training.pipeline import OWN_NAME
 from training.provenance import provenance
 from training.scaling import measure
 from training.temperature import Temperature, calibrate_network
 
 
-class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn comes without types
     """A ChainzRule network that is trained by `fit`; the tasks are its subclasses."""
 
     _task: Task
@@ -86,7 +94,7 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
             degree: of the polynomials.
             bound: where their tangent continuation begins, in units of z; None for pure polynomials.
             dreg: form of the derivative penalty.
-            dreg_weight: its weight λ at the end; None for the default of the task (`FitConfig.weight_for`).
+            dreg_weight: its weight λ at the end; None for 1,000 / training rows (`FitConfig.weight_for`).
             dreg_start: λ at the start.
             dreg_schedule: how λ moves between them.
             dreg_ramp: where it moves, as shares of the training.
@@ -146,8 +154,14 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
             training.errors.DivergenceError: the loss is no longer finite.
         """
         config = config_of(self.get_params(deep=False))
-        frame, targets = self._read_training(X, y)
-        encoded, classes = self._encode_targets(targets)
+        target = name_of_target(y)
+        frame, y = read_training(self, X, y, numeric_target=self._task is Task.REGRESSION)
+        encoded, classes = self._encode_targets(y)
+        config = config.model_copy(update={"categorical": names_of_columns(self.categorical, X, frame.columns)})
+        with plain_errors():
+            self._columns = Columns.learn(frame, config, unseen_missing=self.unseen_missing == "impute")
+            rows = self._columns.encode(frame)
+        table = Table(WHERE, rows, encoded, self._columns.columns, target, self._task, classes)
         parts = hold_out(
             encoded,
             classes=bool(classes),
@@ -155,21 +169,10 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
             validation_share=config.validation_share,
             seed=config.seed,
         )
-        self._columns = Columns.learn(
-            frame,
-            categorical=self._categorical_names(frame),
-            min_category_rows=config.min_category_rows,
-            missing="any" if self.unseen_missing == "impute" else "seen",
-            rows=parts.training,
-        )
-        x = self._columns.encode(frame)
-        table = Table(DATASET, x, encoded, self._columns.columns, "target", self._task, classes)
         threads = torch.get_num_threads()
         try:
-            with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            with plain_errors(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
                 self._train(table, parts, config)
-        except (DataError, ModelError) as error:
-            raise ValueError(str(error)) from error
         finally:
             torch.set_num_threads(threads)
         return self
@@ -236,7 +239,12 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
                 f"expected a fit on at least {ROWS_AT_LEAST} rows with a calibration_share above 0, from which a "
                 f"bundle's thresholds are taken, got {self._rows} rows and {self.calibration_share:g}"
             )
-        test = None if X is None else self._read_test(X, y, self._learned.calibration)
+        test = None
+        if X is not None:
+            frame, targets = read_test(self, X, y, numeric_target=self._task is Task.REGRESSION)
+            with plain_errors():
+                rows = self._columns.encode(frame)
+            test = dataclasses.replace(self._learned.calibration, x=rows, y=self._encode_seen(targets))
         return write(Path(repository), name, self._learned, self.network_, self._graph, self.calibration_, test)
 
     def __sklearn_tags__(self) -> Any:
@@ -247,76 +255,35 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
 
     # What a task says
 
+    @abstractmethod
     def _encode_targets(self, y: NDArray[Any]) -> tuple[NDArray[np.int64] | NDArray[np.float32], tuple[str, ...]]:
         """Targets as a table has them, and the names of classes or levels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _encode_seen(self, y: NDArray[Any]) -> NDArray[np.int64] | NDArray[np.float32]:
         """Targets of held-out rows, by what `_encode_targets` learned."""
-        raise NotImplementedError
 
     def _class_weights(self, y: NDArray[Any]) -> torch.Tensor | None:  # noqa: ARG002  (the classifiers read it)
         """The caller's own weights of the classes, [K]; None where there are none, or `FitConfig` names them."""
         return None
 
-    # Reading
-
-    def _read_training(self, X: Any, y: Any) -> tuple[pd.DataFrame, NDArray[Any]]:
-        """Rows and targets, checked as scikit-learn does; sets `n_features_in_` and `feature_names_in_`."""
-        numeric = self._task is Task.REGRESSION
-        if not isinstance(X, pd.DataFrame) or all_numeric(X):
-            checked, y = validate_data(
-                self, X, y, dtype=np.float64, ensure_all_finite="allow-nan", ensure_min_samples=2, y_numeric=numeric
-            )
-            return _named(X, checked), y
-        validate_data(self, X, y, skip_check_array=True)
-        check_consistent_length(X, y)
-        _, y = check_X_y(np.zeros((len(X), 1)), y, ensure_min_samples=2, y_numeric=numeric)
-        return X, y
+    # Reading, training and asking
 
     def _read(self, X: Any) -> tuple[NDArray[np.float32], "pd.Index[Any]"]:
         """Raw rows [n, d], and what they are called."""
         check_is_fitted(self)
-        if isinstance(X, pd.DataFrame) and not all_numeric(X):
-            validate_data(self, X, reset=False, skip_check_array=True)
-            frame = X
-        else:
-            checked = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan", reset=False)
-            frame = _named(X, checked)
-        return self._columns.encode(frame), frame.index
-
-    def _read_test(self, X: Any, y: Any, like: Table) -> Table:
-        rows, _ = self._read(X)
-        if y is None:
-            raise ValueError("y: expected the targets of X, got None")
-        check_consistent_length(rows, y)
-        return dataclasses.replace(like, x=rows, y=self._encode_seen(np.asarray(y)))
-
-    def _categorical_names(self, frame: pd.DataFrame) -> tuple[Hashable, ...]:
-        if isinstance(self.categorical, str):
-            raise TypeError(f"categorical: expected a list of columns, got {self.categorical!r}")
-        columns = list(frame.columns)
-        named = hasattr(self, "feature_names_in_")
-        names = []
-        for column in self.categorical:
-            if named and column in columns:
-                names.append(column)
-            elif not named and isinstance(column, Integral) and 0 <= column < len(columns):
-                names.append(columns[int(column)])
-            else:
-                expected = f"columns of {columns}" if named else f"places from 0 to {len(columns) - 1}"
-                raise ValueError(f"categorical: expected {expected}, got {column!r}")
-        return tuple(names)
-
-    # Training and asking
+        frame = read_rows(self, X)
+        with plain_errors():
+            return self._columns.encode(frame), frame.index
 
     def _train(self, table: Table, parts: Split, config: FitConfig) -> None:
         """Set everything that a fitted estimator has."""
         scaling = measure(table, parts.training)
         network = make_network(config, table, parts, scaling)
         start = time.monotonic()
-        with weighted(network, self._class_weights(table.y[parts.training])):
-            history = fit(network, table, parts, config)
+        weights = self._class_weights(table.y[parts.training])
+        with weighted(network, weights):
+            history = fit(network, table, parts, config, name=OWN_NAME)
         seconds = time.monotonic() - start
         self.network_: CRNetwork = network
         self.history_: tuple[Epoch, ...] = tuple(history)
@@ -336,10 +303,14 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
             return
         answers = ask_graph(graph, table, parts.calibration, len(config.hidden))
         self.calibration_ = calibrate(answers, scaling.excess(table, parts.calibration), temperature)
+        origin = provenance(config, table, parts, epochs=len(history), seconds=seconds)
+        if weights is not None:
+            own = dict(zip(table.classes, weights.tolist(), strict=True))
+            origin = origin.model_copy(update={"settings": origin.settings | {"class_weight": own}})
         self._learned = Learned(
             config,
             scaling,
-            provenance(config, table, parts, epochs=len(history), seconds=seconds),
+            origin,
             dataclasses.replace(table, x=table.x[parts.calibration], y=table.y[parts.calibration]),
         )
 
@@ -365,11 +336,3 @@ class CREstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn comes wi
         """Outputs of the exported graph."""
         pieces = (rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE))
         return run_graph(onnx.load_model_from_string(self._graph), names, pieces)
-
-
-def _named(given: Any, checked: NDArray[np.float64]) -> pd.DataFrame:
-    """Numbers that passed scikit-learn's checks, under the names that they came with."""
-    frame = as_frame(checked)
-    if isinstance(given, pd.DataFrame):
-        frame.columns, frame.index = given.columns, given.index
-    return frame

@@ -1,6 +1,5 @@
 """The bundle of an estimator: what `chainzrule-train fit` would have written."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import numpy as np
 import onnx
 
 from model import bundle
-from model.manifest import Architecture, Calibration, Manifest, Provenance, Target
+from model.manifest import Calibration, Provenance
 from model.network import CRNetwork
 from training.config import FitConfig
 from training.data.table import Table
+from training.description import description
 from training.evaluate import ask_graph, evaluate
 from training.scaling import Scaling
 
@@ -61,21 +61,14 @@ def write(
     counts = learned.provenance.rows
     tested = counts.model_copy(update={"test": 0 if test is None else len(rows)})
 
-    def describe(version: int, digests: Mapping[str, str]) -> Manifest:
-        return Manifest(
-            name=name,
-            version=version,
-            task=measured.task,
-            features=learned.scaling.features(measured, network.encoding),
-            target=Target(name=measured.target, classes=measured.classes),
-            architecture=Architecture(
-                hidden=config.hidden, degree=config.degree, bound=config.bound, parameters=network.parameter_count()
-            ),
-            provenance=learned.provenance.model_copy(update={"dataset": name, "rows": tested}),
-            evaluation=evaluation,
-            comparisons=(),
-            calibration=calibration,
-            files=dict(digests),
-        )
-
+    describe = description(
+        name,
+        config,
+        measured,
+        learned.scaling,
+        network,
+        provenance=learned.provenance.model_copy(update={"dataset": name, "rows": tested}),
+        evaluation=evaluation,
+        calibration=calibration,
+    )
     return bundle.write(repository, name, describe, {bundle.MODEL_FILE: graph})

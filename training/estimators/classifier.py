@@ -1,12 +1,11 @@
-"""The classifiers: of classes, and of levels that have an order."""
+"""The classifier, and what it shares with that of levels that have an order (`training.estimators.ordinal`)."""
 
 # ruff: noqa: N803  (X is what scikit-learn calls it, and callers may name it)
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
@@ -18,7 +17,7 @@ from model.outputs import Task
 from training.estimators.base import CREstimator
 
 
-class _Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit-learn comes without types
+class Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit-learn comes without types
     """Targets that are one of a few: what both classifiers share."""
 
     def __init__(
@@ -58,7 +57,7 @@ class _Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit
             degree: of the polynomials.
             bound: where their tangent continuation begins, in units of z; None for pure polynomials.
             dreg: form of the derivative penalty.
-            dreg_weight: its weight λ at the end; None for the default of the task (`FitConfig.weight_for`).
+            dreg_weight: its weight λ at the end; None for 1,000 / training rows (`FitConfig.weight_for`).
             dreg_start: λ at the start.
             dreg_schedule: how λ moves between them.
             dreg_ramp: where it moves, as shares of the training.
@@ -132,10 +131,9 @@ class _Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit
         return probabilities
 
     def _encode_targets(self, y: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-        check_classification_targets(y)
         self.classes_ = self._in_order(y)
         if len(self.classes_) < 2:
-            raise ValueError(f"y: expected at least 2 classes, got only one class, {self.classes_[0]!r}")
+            raise ValueError(f"y: expected at least 2 classes, got only one class, {self.classes_.tolist()[0]!r}")
         return self._encode_seen(y), tuple(str(label) for label in self.classes_.tolist())
 
     def _encode_seen(self, y: NDArray[Any]) -> NDArray[np.int64]:
@@ -143,7 +141,7 @@ class _Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit
         places = np.minimum(np.searchsorted(self.classes_, y, sorter=order), len(order) - 1)
         unknown = self.classes_[order[places]] != y
         if unknown.any():
-            raise ValueError(f"y: expected the classes {self.classes_.tolist()}, got {y[unknown][0]!r}")
+            raise ValueError(f"y: expected the classes {self.classes_.tolist()}, got {y[unknown].tolist()[0]!r}")
         return order[places].astype(np.int64)
 
     def _class_weights(self, y: NDArray[Any]) -> torch.Tensor | None:
@@ -161,10 +159,12 @@ class _Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit
         return torch.tensor(weights, dtype=torch.float32)
 
     def _in_order(self, y: NDArray[Any]) -> NDArray[Any]:
+        """The classes that there are, each once, in the order of their numbers."""
+        check_classification_targets(y)
         return np.unique(y)
 
 
-class CRClassifier(_Classifier):
+class CRClassifier(Classifier):
     """A ChainzRule network that tells classes apart, with the sensitivity of each prediction.
 
     Attributes:
@@ -186,54 +186,3 @@ class CRClassifier(_Classifier):
         """
         logits: NDArray[np.float64] = self._predict(X)["logits"]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-
-
-class CROrdinalClassifier(_Classifier):
-    """A ChainzRule network for levels that have an order, by cumulative logits (McCullagh 1980).
-
-    The levels are ordered as an ordered pandas Categorical has them, else by their value: numbers by size, texts by the
-    alphabet.
-
-    Attributes:
-        classes_: the levels from the lowest, [K].
-        n_features_in_: d.
-        feature_names_in_: names of the columns, where `fit` was given a DataFrame.
-        network_: the trained `model.network.CRNetwork`.
-        calibration_: quantiles of the gradient norm and the temperature, from the rows held out; None where none were.
-        history_: every epoch; `n_iter_` counts them, `loss_curve_` is their mean losses.
-    """
-
-    _task = Task.ORDINAL
-
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train a network.
-
-        Args:
-            X: [n, d].
-            y: [n] levels.
-
-        Raises:
-            ValueError: a setting is out of its range, or the rows cannot be learned from; the message names it.
-            training.errors.DivergenceError: the loss is no longer finite.
-        """
-        dtype = getattr(y, "dtype", None)
-        self._order: list[Any] | None = None
-        if isinstance(dtype, pd.CategoricalDtype) and dtype.ordered:
-            self._order = dtype.categories.tolist()
-        return super().fit(X, y)
-
-    def expected_level(self, X: Any) -> NDArray[np.float64]:
-        """The mean level of each row [n], levels counted from 0.
-
-        Args:
-            X: [n, d].
-        """
-        levels: NDArray[np.float64] = self._predict(X)["expected_level"]
-        return levels
-
-    def _in_order(self, y: NDArray[Any]) -> NDArray[Any]:
-        levels = np.unique(y)
-        if self._order is None:
-            return levels
-        held = set(levels.tolist())
-        return np.array([level for level in self._order if level in held], dtype=levels.dtype)

@@ -1,20 +1,30 @@
-"""From what a caller of an estimator holds, an array or a DataFrame, to the raw rows of a network and back to names.
+"""From the columns that a caller of an estimator holds to the raw rows of a network.
 
-Shapes: n rows, d features. A raw row is as in `model.manifest.Feature`: a number in the feature's unit, the number of a
-category, or NaN where a value is missing.
+`fit` tells what each column is by the same code as a table to train on is read by, with the same messages; later rows
+are read by what it told. Shapes: n rows, d features. A raw row is as in `model.manifest.Feature`: a number in the
+feature's unit, the number of a category, or NaN where a value is missing. Rows are counted from 1 in messages.
 """
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from training.config import FitConfig
+from training.data.cells import TEXTS, Kind, Markers, kind_of, texts_to_numbers, to_numbers, to_texts
+from training.data.columns import reader_of
+from training.data.numbers import FLOAT32_MAX
+from training.data.source import Source, frame_source
 from training.data.table import Column
+from training.errors import DataError
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+WHERE = "X"
+"""What messages begin with, and what the table of an estimator is called."""
+SHOWN = 10  # categories
+TRUTH = {"false", "true"}
 
 
 @dataclass(frozen=True)
@@ -24,120 +34,109 @@ class Columns:
     columns: tuple[Column, ...]
 
     @classmethod
-    def learn(
-        cls,
-        x: pd.DataFrame,
-        *,
-        categorical: Sequence[Hashable],
-        min_category_rows: int,
-        missing: Literal["seen", "any"],
-        rows: NDArray[np.int64],
-    ) -> "Columns":
+    def learn(cls, x: pd.DataFrame, config: FitConfig, *, unseen_missing: bool) -> "Columns":
         """Tell numbers from categories.
 
+        Unlike in a table to train on, a column may be the same in every row, as a fold of a cross-validation leaves it.
+
         Args:
-            x: [n, d], of any types.
-            categorical: names of the columns that are categories although they hold numbers.
-            min_category_rows: rows below which categories are taken together as one more.
-            missing: whether later rows may miss what no training row misses.
-            rows: the training rows: they alone say which categories there are.
+            x: [n, d], of any types, n and d at least 1, its columns with names of their own.
+            config: which columns are categories although they hold numbers, and of how many rows a category is one.
+            unseen_missing: whether later rows may miss what no row of these does.
 
         Raises:
-            ValueError: a column holds dates or times.
+            DataError: a column cannot be learned from otherwise, as in `training.data.reader.make_table`.
         """
-        learned = []
-        for name in x.columns:
-            column = x[name].iloc[rows]
-            if pd.api.types.is_datetime64_any_dtype(column) or pd.api.types.is_timedelta64_dtype(column):
-                raise ValueError(
-                    f"column {str(name)!r}: expected numbers or categories, got {column.dtype}; "
-                    "give it as a number (days since a date, say)"
-                )
-            may_miss = missing == "any" or bool(x[name].isna().any())
-            if name in categorical or not _numeric(x[name]):
-                counts = column.dropna().map(_text).value_counts()
-                kept = tuple(sorted(str(text) for text in counts.index[counts >= min_category_rows]))
-                rare = bool((counts < min_category_rows).any()) or not kept
-                learned.append(Column(str(name), categories=kept, other=rare, missing=may_miss))
-            else:
-                learned.append(Column(str(name), missing=may_miss))
-        return cls(tuple(learned))
+        source = frame_source(x, WHERE, WHERE)
+        columns = [_unvarying(source, name, config) or _varying(source, name, config) for name in source.schema.names]
+        return cls(tuple(replace(column, missing=True) if unseen_missing else column for column in columns))
 
     def encode(self, x: pd.DataFrame) -> NDArray[np.float32]:
         """The raw rows [n, d] of a table with these columns.
 
         Raises:
-            ValueError: a number is infinite or beyond float32, a value is missing or a category unknown where no
-                training row had it so. The message names the column and the row.
+            DataError: a number is infinite or beyond float32, a value is missing or a category unknown where `fit` had
+                none such. The message names the column and the row.
         """
+        source = frame_source(x.set_axis([column.name for column in self.columns], axis=1), WHERE, WHERE)
         rows = np.empty(x.shape, np.float32)
         for place, column in enumerate(self.columns):
-            values = x.iloc[:, place]
-            absent = values.isna().to_numpy()
+            read = _numbers_of_categories if column.categorical else _numbers
+            values = read(column, source.column(column.name))
+            absent = np.isnan(values)
             if absent.any() and not column.missing:
-                raise ValueError(
-                    f"column {column.name!r}: expected a value in every row, as in the rows of fit, got a missing one "
-                    f"(NaN) in row {int(np.argmax(absent))}; unseen_missing='impute' takes them"
+                raise DataError(
+                    f"{_where(column.name)}: expected a value in every row, as in the rows of fit, got a missing one "
+                    f"(NaN) in row {np.argmax(absent) + 1}; unseen_missing='impute' takes them"
                 )
-            rows[:, place] = _category_numbers(column, values) if column.categorical else _numbers(column, values)
-            rows[absent, place] = np.nan
+            rows[:, place] = values
         return rows
 
 
-def as_frame(x: Any) -> pd.DataFrame:
-    """A DataFrame as it is; any other array or nested list of numbers as one with columns x0, x1 and so on."""
-    if isinstance(x, pd.DataFrame):
-        return x
-    numbers: NDArray[np.float64] = np.asarray(x, dtype=np.float64)
-    return pd.DataFrame(numbers, columns=[f"x{k}" for k in range(numbers.shape[1])])
+def _where(name: str) -> str:
+    return f"{WHERE}: column {name!r}"
 
 
-def all_numeric(x: pd.DataFrame) -> bool:
-    """Whether scikit-learn's own checks of arrays fit this frame."""
-    return all(pd.api.types.is_numeric_dtype(dtype) for dtype in x.dtypes)
-
-
-def _numeric(values: "pd.Series[Any]") -> bool:
-    if isinstance(values.dtype, pd.CategoricalDtype):
-        return False
-    if pd.api.types.is_numeric_dtype(values):
-        return True
-    there = values.dropna()
-    return bool(len(there)) and all(isinstance(value, int | float | np.number) for value in there.tolist())
-
-
-def _numbers(column: Column, values: "pd.Series[Any]") -> NDArray[np.float64]:
+def _varying(source: Source, name: str, config: FitConfig) -> Column:
+    field = source.schema.field(name)
+    reader = reader_of(_where(name), field, config, Markers())
     try:
-        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-    except (TypeError, ValueError):
-        numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-        row = int(np.argmax(np.isnan(numbers) & values.notna().to_numpy()))
-        raise ValueError(
-            f"column {column.name!r}: expected numbers, as in the rows of fit, got {values.iloc[row]!r} in row {row}"
-        ) from None
-    beyond = np.abs(numbers) > FLOAT32_MAX
+        reader.survey(source.column(name), 0)
+    except pa.ArrowException as error:
+        raise DataError(f"{_where(name)}: cannot read values of the type {field.type}") from error
+    return reader.decide()
+
+
+def _unvarying(source: Source, name: str, config: FitConfig) -> Column | None:
+    """A column whose cells are all alike, and none of them missing; None of any other."""
+    cells = source.column(name)
+    kind = kind_of(source.schema.field(name).type)
+    if kind in (Kind.DATE, Kind.OTHER, Kind.EMPTY) or cells.null_count or len(pc.unique(cells)) > 1:
+        return None
+    if kind is Kind.NUMBER and name not in config.categorical:
+        return Column(name)
+    text = to_texts(cells)[0].as_py()
+    return None if text is None else Column(name, categories=(text,), other=True)
+
+
+def _numbers(column: Column, cells: pa.Array) -> NDArray[np.float64]:
+    kind = kind_of(cells.type)
+    if kind in (Kind.DATE, Kind.OTHER):
+        raise DataError(f"{_where(column.name)}: expected numbers, as in the rows of fit, got the type {cells.type}")
+    if kind in TEXTS:
+        texts = to_texts(cells)
+        values, odd = texts_to_numbers(texts)
+        if odd is not None:
+            raise DataError(
+                f"{_where(column.name)}: expected numbers, as in the rows of fit, got {texts[odd].as_py()!r} in row "
+                f"{odd + 1}"
+            )
+    else:
+        values = to_numbers(cells)
+    beyond = np.abs(values) > FLOAT32_MAX
     if beyond.any():
         row = int(np.argmax(beyond))
-        raise ValueError(f"column {column.name!r}: expected numbers within float32, got {numbers[row]} in row {row}")
-    return numbers
+        raise DataError(f"{_where(column.name)}: expected numbers within float32, got {values[row]:g} in row {row + 1}")
+    return values
 
 
-def _category_numbers(column: Column, values: "pd.Series[Any]") -> NDArray[np.float64]:
+def _numbers_of_categories(column: Column, cells: pa.Array) -> NDArray[np.float64]:
+    if kind_of(cells.type) is Kind.OTHER:
+        raise DataError(f"{_where(column.name)}: expected categories, as in the rows of fit, got the type {cells.type}")
     numbers = {text: float(number) for number, text in enumerate(column.categories)}
-    found = np.full(len(values), np.nan)
-    for row, value in enumerate(values.tolist()):
-        if pd.isna(value):
-            continue
-        number = numbers.get(_text(value), float(len(column.categories)) if column.other else np.nan)
-        if np.isnan(number):
-            raise ValueError(
-                f"column {column.name!r}: expected one of the categories {list(column.categories)}, "
-                f"got {_text(value)!r} in row {row}"
-            )
-        found[row] = number
-    return found
-
-
-def _text(value: object) -> str:
-    """A category's name: 3.0 and 3 are one."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    if numbers.keys() <= TRUTH:  # however texts spell them
+        numbers |= {spelled: numbers[text] for text in numbers for spelled in (text.upper(), text.capitalize())}
+    encoded = to_texts(cells).dictionary_encode()
+    different = encoded.dictionary.to_pylist()
+    places = encoded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False)
+    unknown = [place for place, text in enumerate(different) if text not in numbers]
+    if unknown and not column.other:
+        row = int(np.argmax(np.isin(places, unknown)))
+        shown = ", ".join(map(repr, column.categories[:SHOWN])) + (", …" if len(column.categories) > SHOWN else "")
+        raise DataError(
+            f"{_where(column.name)}: expected one of the categories {shown}, as in the rows of fit, got "
+            f"{different[places[row]]!r} in row {row + 1}"
+        )
+    other = float(len(column.categories))
+    values: NDArray[np.float64] = np.array([*(numbers.get(text, other) for text in different), np.nan])[places]
+    return values

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.base import RegressorMixin
 
 from model.outputs import Task
+from training.data.numbers import FLOAT32_MAX
 from training.estimators.base import CREstimator
-from training.estimators.columns import FLOAT32_MAX
 
 
 class CRRegressor(RegressorMixin, CREstimator):  # type: ignore[misc]  # scikit-learn comes without types

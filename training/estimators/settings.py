@@ -8,10 +8,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from training.config import FitConfig
+from training.estimators.columns import WHERE
 from training.settings import validated
 
-DATASET = "in_memory"  # the name of a table that has none
-OWN = {"random_state", "categorical", "calibration_share", "class_weight", "unseen_missing"}
+OWN = {"random_state", "categorical", "calibration_share", "class_weight", "levels", "unseen_missing"}
 """Parameters that mean something else here than settings of that name, or are none."""
 
 
@@ -28,13 +28,14 @@ def config_of(parameters: Mapping[str, Any]) -> FitConfig:
     if parameters.get("class_weight") == "balanced":
         given["class_weight"] = "balanced"
     seed = seed_of(parameters["random_state"])
-    config = validated(FitConfig, {"dataset": DATASET, "compare": (), "seed": seed, **given}, str)
     missing, share = parameters["unseen_missing"], parameters["calibration_share"]
     if missing not in ("refuse", "impute"):
         raise ValueError(f"unseen_missing: expected 'refuse' or 'impute', got {missing!r}")
-    if not 0 <= share < 0.5:
+    if not isinstance(share, int | float | np.number) or not 0 <= share < 0.5:
         raise ValueError(f"calibration_share: expected a share from 0 to below 0.5, got {share!r}")
-    return config
+    if share:  # which a training run always has
+        given["calibration_share"] = float(share)
+    return validated(FitConfig, {"dataset": WHERE, "compare": (), "seed": seed, **given}, str)
 
 
 def seed_of(state: Any) -> int:

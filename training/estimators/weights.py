@@ -23,7 +23,11 @@ def weighted(network: CRNetwork, weights: Float[Tensor, " classes"] | None) -> I
         yield
         return
     head: _WeightedClasses | _WeightedLevels
-    head = _WeightedLevels(plain.levels) if isinstance(plain, OrdinalHead) else _WeightedClasses(plain.scores)
+    head = (
+        _WeightedLevels(plain.levels, plain.values.tolist())
+        if isinstance(plain, OrdinalHead)
+        else _WeightedClasses(plain.scores)
+    )
     head.load_state_dict(plain.state_dict())
     head.register_buffer("weights", weights, persistent=False)
     network.head = head

@@ -18,6 +18,7 @@ from training.report.sections.comparison import comparison
 from training.report.sections.course import course
 from training.report.sections.encoding import encoding
 from training.report.sections.features import features
+from training.report.sections.groups import groups
 from training.report.sections.norms import norms
 from training.report.sections.polynomials import polynomials
 from training.report.sections.provenance import YOUR_TABLE, command
@@ -58,6 +59,7 @@ def render(manifest: Manifest, material: Material) -> str:
             stress=stress(manifest),
             encoding=encoding(manifest),
             command=command(manifest, material),
+            groups=groups(material),
             whole_command=material.config is not None,
             your_table=YOUR_TABLE,
             validation_rows=len(material.parts.validation),

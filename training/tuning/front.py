@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from model.manifest import TunedNetwork, Tuning
 from model.outputs import Task
 
 LOSSES: dict[Task, tuple[str, Callable[[float], float]]] = {
@@ -28,6 +29,11 @@ METRICS: dict[Task, str] = {
     Task.REGRESSION: "root mean squared error",
 }
 """What is shown beside the loss, by task."""
+
+
+RULE = "smallest p99 of the gradient norm among those within one standard error of the least loss"
+FEW_TRIALS = 10
+"""With fewer, the λ that were tried are on average a factor of three or more apart, over a range of five decades."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,18 @@ class Measured:
     standard_error: float
     gradient_norm_p99: float
 
+    def record(self) -> TunedNetwork:
+        """What a manifest keeps of it."""
+        return TunedNetwork(
+            weight=self.trial.weight,
+            hidden=self.trial.hidden,
+            learning_rate=self.trial.learning_rate,
+            loss=self.loss,
+            standard_error=self.standard_error,
+            metric=self.trial.metric,
+            gradient_norm_p99=self.gradient_norm_p99,
+        )
+
 
 @dataclass(frozen=True)
 class Front:
@@ -82,6 +100,8 @@ class Front:
     """Whether the losses are weighted so that classes count alike."""
     stopped_early: bool = False
     """Whether these rows also chose the epoch of each network (patience)."""
+    weight_range: tuple[float, float] = (0.0, math.inf)
+    """The least and the greatest λ that could be tried besides 0."""
 
     @property
     def metric(self) -> str:
@@ -160,11 +180,35 @@ class Front:
 
     def notes(self) -> list[str]:
         """What a reader should know of the choice before using it."""
+        found = []
+        if len(self.measured()) < FEW_TRIALS:
+            found.append(
+                f"{len(self.measured())} trials make a coarse front: between the λ that were tried there may be a "
+                "better one, and the choice may be another with other trials; 25 are the default"
+            )
         missed = self.chosen.never_predicted
-        if not missed:
-            return []
-        text = f"the chosen network never predicts {', '.join(map(repr, missed))}, of which there are validation rows"
-        return [text if self.balanced else f"{text}; --class-weight balanced makes classes count alike"]
+        if missed:
+            text = (
+                f"the chosen network never predicts {', '.join(map(repr, missed))}, of which there are validation rows"
+            )
+            found.append(text if self.balanced else f"{text}; --class-weight balanced makes classes count alike")
+        return found
+
+    def record(self) -> Tuning:
+        """What the manifest of the chosen network keeps, so that the choice can be proved later."""
+        measured = self.measured()
+        plain = next((each for each in measured if each.trial.weight == 0), None)
+        return Tuning(
+            rule=RULE,
+            trials=len(self.trials),
+            failed=len(self.trials) - len(measured),
+            validation_rows=self.rows,
+            loss="mean squared error" if self.task is Task.REGRESSION else self.loss,
+            metric=self.metric,
+            loss_at_most=self.limit(),
+            chosen=next(each for each in measured if each.trial is self.chosen).record(),
+            without_penalty=None if plain is None else plain.record(),
+        )
 
     def _figures(self, of: Measured) -> str:
         text = f"{self.loss} is {self.shown(of.loss):.4f}"

@@ -18,7 +18,6 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from model.outputs import Task
 from training.config import FitConfig
 from training.data.table import Split, Table, split
 from training.errors import DataError, DivergenceError
@@ -82,6 +81,7 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         seed=base.seed,
     )
     study = _open(config, base, table)
+    least, greatest = weights_tried(config, len(parts.training))
     trials: list[Trial] = []
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
         if "trial" in frozen.user_attrs:
@@ -91,11 +91,10 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         if not trials:
             trial = _measure(base.model_copy(update={"dreg_weight": 0.0, "dreg_start": 0.0}), table, parts)
             study.add_trial(_frozen(trial))
-            least, greatest = weights_tried(config, table.task)
-            study.enqueue_trial({"dreg_weight": min(max(base.weight_for(table.task), least), greatest)})
+            study.enqueue_trial({"dreg_weight": min(max(base.weight_for(len(parts.training)), least), greatest)})
         else:
             asked = study.ask()
-            trial = _measure(base.model_copy(update=_proposed(asked, config, base, table.task)), table, parts)
+            trial = _measure(base.model_copy(update=_proposed(asked, config, base, (least, greatest))), table, parts)
             asked.set_user_attr("trial", _document(trial))
             if trial.failure is None:
                 study.tell(asked, _values(trial))
@@ -111,12 +110,12 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         tuple(trials),
         balanced=base.class_weight == "balanced",
         stopped_early=base.patience is not None,
+        weight_range=(least, greatest),
     )
 
 
-def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, task: Task) -> dict[str, Any]:
-    least, greatest = weights_tried(config, task)
-    found: dict[str, Any] = {"dreg_weight": trial.suggest_float("dreg_weight", least, greatest, log=True)}
+def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, weights: tuple[float, float]) -> dict[str, Any]:
+    found: dict[str, Any] = {"dreg_weight": trial.suggest_float("dreg_weight", *weights, log=True)}
     if config.widths:
         found["hidden"] = (trial.suggest_categorical("width", config.widths),) * len(base.hidden)
     if config.learning_rates:
@@ -124,16 +123,16 @@ def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, task: Ta
     return found
 
 
-def weights_tried(config: TuneConfig, task: Task) -> tuple[float, float]:
+def weights_tried(config: TuneConfig, rows: int) -> tuple[float, float]:
     """The least and the greatest λ besides 0: a thousandth and a hundredfold of the usual one, if nothing is said."""
-    usual = config.model_copy(update={"dreg_weight": None}).weight_for(task)
+    usual = config.model_copy(update={"dreg_weight": None}).weight_for(rows)
     return config.weight_range or (usual / 1000, usual * 100)
 
 
 def _measure(config: FitConfig, table: Table, parts: Split) -> Trial:
     """Train and measure one network; the validation rows stand where the test rows would."""
     start = time.monotonic()
-    trial = Trial(0, config.weight_for(table.task), config.hidden, config.learning_rate, None, None, None, 0.0)
+    trial = Trial(0, config.weight_for(len(parts.training)), config.hidden, config.learning_rate, None, None, None, 0.0)
     try:
         learned = learn(config, table, replace(parts, test=parts.validation), lambda network, epoch: None)
     except DivergenceError as error:

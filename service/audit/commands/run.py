@@ -181,6 +181,7 @@ def _right(report: AuditReport) -> str:
     )
     if labels.auroc is None:
         return right
-    return (
-        f"{right}; a wrong row is steeper than a right one with probability {number(labels.auroc)} (0.5: no connection)"
-    )
+    steeper = "a wrong row is steeper than a right one"
+    if labels.accuracy is None:
+        steeper = f"a row with a large error ({labels.wrong}) is steeper than another"
+    return f"{right}; {steeper} with probability {number(labels.auroc)} (0.5: no connection)"

@@ -131,4 +131,5 @@ def _auroc_says(labels: LabelFigures | None) -> str:
     beyond = abs(labels.auroc - 0.5) > 3 * (labels.auroc_standard_error or 0.0)
     if not beyond:
         return "the difference is within what chance explains."
-    return "here wrong rows tend to be steeper." if labels.auroc > 0.5 else "here wrong rows tend to be flatter."
+    rows = "wrong rows" if labels.accuracy is not None else "rows with large errors"
+    return f"here {rows} tend to be {'steeper' if labels.auroc > 0.5 else 'flatter'}."

@@ -119,7 +119,7 @@ def match_columns(found: Sequence[str], manifest: Manifest, label: str | None) -
             f"columns: expected every feature, got none of {listed(missing)}{_hint(missing, found)}"
         )
     if label is not None and label not in places:
-        raise InvalidInputError(f"columns: expected the label {shown(label)!r}, got none{_hint([label], found)}")
+        raise InvalidInputError(f"label: expected one of the columns, got {shown(label)!r}{_meant(label, found)}")
     ignored = [shown(name) for name in found if name not in wanted][:IGNORED_AT_MOST]
     return Columns([places[name] for name in names], None if label is None else places[label], ignored)
 
@@ -136,6 +136,14 @@ def _hint(missing: list[str], found: Sequence[str]) -> str:
             close = get_close_matches(name, [shown(other) for other in found], n=1)
             if close:
                 return f" (is {close[0]!r} meant to be {name!r}?)"
+    return f" (the columns are {listed(list(found))})" if found else ""
+
+
+def _meant(label: str, found: Sequence[str]) -> str:
+    """Which column a label may mean: a person typed it, and the columns are as they are."""
+    close = get_close_matches(label, [shown(other) for other in found], n=1) if len(found) <= COMPARED_AT_MOST else []
+    if close:
+        return f"; did you mean {close[0]!r}?"
     return f" (the columns are {listed(list(found))})" if found else ""
 
 

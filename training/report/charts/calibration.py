@@ -25,8 +25,14 @@ class Bin:
     """95 % confidence interval of `observed`."""
 
 
-def reliability(bins: Sequence[Bin], edges: NDArray[np.float64]) -> Markup:
-    """Accuracy against confidence, and how many rows stand behind each point."""
+def reliability(bins: Sequence[Bin], edges: NDArray[np.float64], least: float) -> Markup:
+    """Accuracy against confidence, and how many rows stand behind each point.
+
+    Args:
+        bins: those that hold a row.
+        edges: of all bins.
+        least: the least confidence that there can be; the axis begins with its bin.
+    """
 
     def draw(figure: Figure) -> None:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -34,7 +40,7 @@ def reliability(bins: Sequence[Bin], edges: NDArray[np.float64]) -> Markup:
         above.plot((0, 1), (0, 1), color=SOFT, linewidth=1, linestyle="--", label="perfectly calibrated")
         above.set_ylabel("share that was right")
         above.set_ylim(-0.02, 1.04)
-        above.set_xlim(max(0.0, edges[0]), 1.0)
+        limit_confidence(above, edges, least)
         above.legend(loc="upper left")
         width = float(edges[1] - edges[0])
         centres = [(min(int(one.predicted / width), len(edges) - 2) + 0.5) * width for one in bins]
@@ -45,14 +51,25 @@ def reliability(bins: Sequence[Bin], edges: NDArray[np.float64]) -> Markup:
     return svg(draw, "Reliability diagram: accuracy against confidence, with counts", height=4.0)
 
 
-def levels(bins: Sequence[Bin], names: Sequence[str]) -> Markup:
-    """The mean level that was observed against the one that was expected."""
+def limit_confidence(axes: Axes, edges: NDArray[np.float64], least: float) -> None:
+    """Let the axis of confidence begin with the bin that holds the least that there can be."""
+    # A third is rounded below the edge that it is.
+    place = int(np.searchsorted(edges, least + 1e-9, side="right")) - 1
+    axes.set_xlim(float(edges[place]), 1.0)
+
+
+def levels(bins: Sequence[Bin], ends: tuple[float, float]) -> Markup:
+    """The mean level that was observed against the one that was expected.
+
+    Args:
+        bins: of rows.
+        ends: what the lowest and the highest level are worth.
+    """
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        top = len(names) - 1
         _points(axes, bins)
-        axes.plot((0, top), (0, top), color=SOFT, linewidth=1, linestyle="--", label="as expected")
+        axes.plot(ends, ends, color=SOFT, linewidth=1, linestyle="--", label="as expected")
         axes.set_xlabel("mean expected level (tenths of the rows)")
         axes.set_ylabel("mean observed level")
         axes.legend(loc="upper left")

@@ -61,9 +61,11 @@ def calibration(manifest: Manifest, material: Material) -> CalibrationSection:
         dots, residuals = scatter(predicted[some], observed[some]), _residuals(observed - predicted)
     else:
         bins = confidence_bins(answers["probabilities"], y.astype(np.int64))
-        diagram = reliability(bins, np.linspace(0, 1, ECE_BINS + 1))
+        diagram = reliability(bins, np.linspace(0, 1, ECE_BINS + 1), 1 / len(manifest.target.classes))
     if task is Task.ORDINAL:
-        level_plot = levels(_level_bins(answers["expected_level"].astype(np.float64), y), manifest.target.classes)
+        values = np.array(manifest.target.level_values)
+        found = _level_bins(answers["expected_level"].astype(np.float64), values[y.astype(np.int64)])
+        level_plot = levels(found, (values[0], values[-1]))
     return CalibrationSection(
         diagram=diagram,
         bins=bins,
@@ -102,8 +104,13 @@ def confidence_bins(probabilities: NDArray[np.float32], y: NDArray[np.int64]) ->
     return tuple(found)
 
 
-def _level_bins(expected: NDArray[np.float64], y: NDArray[np.int64] | NDArray[np.float32]) -> list[Bin]:
-    """Tenths of the rows by their expected level, with intervals of the mean of 1.96 standard errors."""
+def _level_bins(expected: NDArray[np.float64], y: NDArray[np.float64]) -> list[Bin]:
+    """Tenths of the rows by their expected level, with intervals of the mean of 1.96 standard errors.
+
+    Args:
+        expected: levels, [rows].
+        y: what the true levels are worth, [rows].
+    """
     found = []
     for part in np.array_split(np.argsort(expected, kind="stable"), TENTHS):
         if not len(part):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.manifest import Manifest
@@ -36,8 +37,9 @@ def command(manifest: Manifest, material: Material) -> str:
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            text = _text(value)
+            continue
+        texts = _by_column(value) if isinstance(value, dict) else [_text(value)]
+        for text in texts:
             words += [f"--{flag}={text}"] if text.startswith("-") else [f"--{flag}", text]
     return shlex.join(words)
 
@@ -87,10 +89,23 @@ def of_manifest(manifest: Manifest, parts: Split) -> FitConfig:
     )
 
 
+def _by_column(settings: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """`column=text`, with commas between several texts; JSON where a name or a text has such a sign itself."""
+    words = []
+    for column, value in settings.items():
+        several = not isinstance(value, str)
+        texts = list(value)
+        if not column or "=" in column or column.startswith("{") or (several and any("," in text for text in texts)):
+            words.append(json.dumps({column: texts if several else value}, ensure_ascii=False))
+        else:
+            words.append(f"{column}={','.join(texts) if several else value}")
+    return words
+
+
 def _text(value: object) -> str:
     """As the command line reads it."""
     if isinstance(value, tuple) and all(re.fullmatch(r"[\w.+-]+", str(part)) for part in value):
         return ",".join(str(part) for part in value) or "none"
-    if isinstance(value, tuple | dict):
+    if isinstance(value, tuple):
         return json.dumps(value, ensure_ascii=False)
     return "none" if value is None else str(value)

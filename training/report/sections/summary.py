@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 
 from model.manifest import Comparison, Manifest
+from model.outputs import Task
 from training.config import RIVALS
 from training.report.words import counted, explained, interval, label, metric, number, percent, primary
+
+LOGIT = " (its score, which softmax turns into a probability)"
+CLASSES_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,8 @@ def steepness_rival(manifest: Manifest) -> Comparison | None:
 def _what(manifest: Manifest) -> str:
     classes = manifest.target.classes
     into = {
-        "classification": f"one of {counted(len(classes), 'class', 'classes')}",
-        "ordinal": f"one of {len(classes)} ordered levels",
+        "classification": f"one of {counted(len(classes), 'class', 'classes')}{_named(classes)}",
+        "ordinal": f"one of {len(classes)} ordered levels{_named(classes)}",
         "regression": "a number" + (f", in {manifest.target.unit}" if manifest.target.unit else ""),
     }[manifest.task.value]
     features = counted(len(manifest.features), "feature")
@@ -48,24 +52,25 @@ def _what(manifest: Manifest) -> str:
     )
 
 
+def _named(classes: tuple[str, ...]) -> str:
+    return f": {', '.join(classes)}" if len(classes) <= CLASSES_NAMED else ""
+
+
 def _quality(manifest: Manifest) -> str:
     name = primary(manifest)
     if not name:
         return ""
     own, rows = manifest.evaluation, counted(manifest.evaluation.gradient_norm.rows, "test row")
     own_ends = own.intervals.get(name)
-    said = _with_interval(own.metrics[name], own_ends, name)
-    start = (
-        f"It is right on {said} of {rows}."
-        if name == "accuracy"
-        else f"On {rows} its {label(name)} is {said}{_unit(manifest)}."
-    )
+    unit = "" if name == "accuracy" else _unit(manifest)
+    said = _with_interval(own.metrics[name], own_ends, name, unit)
+    start = f"It is right on {said} of {rows}." if name == "accuracy" else f"On {rows} its {label(name)} is {said}."
     rival = best_rival(manifest)
     if rival is None:
         return f"{start} It was compared with no other model."
     rival_ends = rival.intervals.get(name)
     beside = f" Of the models to compare with, “{rival.name}” does best: "
-    beside += f"{_with_interval(rival.metrics[name], rival_ends, name)}{'' if name == 'accuracy' else _unit(manifest)}."
+    beside += f"{_with_interval(rival.metrics[name], rival_ends, name, unit)}."
     if own_ends is None or rival_ends is None:
         return start + beside
     apart = own_ends[1] < rival_ends[0] or rival_ends[1] < own_ends[0]
@@ -82,16 +87,36 @@ def _quality(manifest: Manifest) -> str:
 
 def _steepness(manifest: Manifest) -> str:
     norm = manifest.evaluation.gradient_norm
-    start = (
-        f"In the steepest hundredth of the test rows the gradient norm of {explained(manifest)} is above "
-        f"{number(norm.p99)} (p99)"
+    gloss = LOGIT if manifest.task is Task.CLASSIFICATION else ""
+    said = (
+        f"How fast {explained(manifest)}{gloss} changes at a row, in the steepest direction, is the gradient norm of "
+        f"that row. In the steepest hundredth of the test rows it is above {number(norm.p99)} (p99)"
     )
     rival = steepness_rival(manifest)
     if rival is None or rival.gradient_norm is None:
-        return f"{start}."
+        return f"{said}."
     other = rival.gradient_norm.p99
-    beside = f"{start}; “{rival.name}” has {number(other)}"
-    return f"{beside}, {other / norm.p99:.2f} times as much." if norm.p99 > 0 else f"{beside}."
+    return f"{said}, {relative(norm.p99, other)} that of “{rival.name}” ({number(other)})."
+
+
+def relative(own: float, other: float) -> str:
+    """How much one figure is beside another, in words that 'that of …' follows.
+
+    Args:
+        own: at least 0.
+        other: at least 0.
+    """
+    if min(own, other) <= 0:
+        return "beside"
+    ratio = own / other
+    if ratio >= 2:
+        return f"{number(float(f'{ratio:.2g}'))} times"
+    if ratio <= 0.1:
+        return f"less than a {'hundredth' if ratio < 0.01 else 'tenth'} of"
+    share = round(100 * abs(ratio - 1))
+    if not share:
+        return "as much as"
+    return f"{share} % {'more' if ratio > 1 else 'less'} than"
 
 
 def _trust(manifest: Manifest) -> str:
@@ -99,13 +124,13 @@ def _trust(manifest: Manifest) -> str:
     if error is None:
         return ""
     return (
-        f"Its confidence differs from how often it is right by {percent(error)[:-2]} percentage points on average "
-        "(expected calibration error)."
+        f"Its confidence differs from how often it is right by {percent(error)[:-2]} percentage points on average: the "
+        "expected calibration error (ECE), the mean gap between the two over groups of rows of like confidence."
     )
 
 
-def _with_interval(value: float, ends: tuple[float, float] | None, name: str) -> str:
-    said = metric(value, name)
+def _with_interval(value: float, ends: tuple[float, float] | None, name: str, unit: str) -> str:
+    said = metric(value, name) + unit
     return said if ends is None else f"{said} (95 % confidence interval {interval(ends, name)})"
 
 
