@@ -71,7 +71,10 @@ def check_writable(repository: Path, name: str) -> None:
         BundleError: the name is no plain one, or the folder cannot be made, or nothing be written into it.
     """
     if not re.fullmatch(NAME_PATTERN, name):
-        raise BundleError(f"model name: expected {NAME_PATTERN}, got {name!r}")
+        raise BundleError(
+            "model name: expected letters, digits, '.', '_' and '-', a letter or a digit first, 128 at most, "
+            f"got {name!r}"
+        )
     folder = repository / name
     try:
         disk.probe(folder)

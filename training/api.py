@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from training.config import FitConfig
+from training.config import IN_MEMORY, FitConfig
 from training.data.load import OF_TABLES
 from training.data.load import load as load_named
 from training.data.reader import make_table
@@ -29,9 +29,6 @@ from training.tuning.settings import TuneConfig
 from training.tuning.study import search
 
 Config = TypeVar("Config", bound=FitConfig)
-
-IN_MEMORY = "DataFrame"
-"""What messages about a DataFrame begin with, which comes from no file that has a name."""
 
 NAME_AT_MOST = 128  # letters of `model.manifest.NAME_PATTERN`
 

@@ -20,6 +20,8 @@ EPOCHS_AT_LEAST = 20
 ROWS_OF_PENALTY = 1_000
 LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 10.0
 STEPS_AT_LEAST = 2_000
+IN_MEMORY = "DataFrame"
+"""The `dataset` of a DataFrame, which comes from no file that has a name; messages about it begin so."""
 STATE_FILE = "state.pt"
 """What `checkpoints` holds for each network, in a folder of its name."""
 
@@ -119,7 +121,9 @@ class FitConfig(BaseModel):
         None, description="what to predict; by default it follows from the target column"
     )
     repository: Path = Field(Path("bundles"), description="folder that the bundle is written into")
-    name: Name | None = Field(None, description="name of the model; by default that of the data set")
+    name: Name | None = Field(
+        None, description="name of the model; by default that of the data set, and of a DataFrame its target's"
+    )
     data: Path | None = Field(
         None,
         description="folder with mnist/, fashion-mnist/, pima/, adult/ or snippets/; "

@@ -93,6 +93,7 @@ def manifest_with(*, relu_p99: float | None = None, temperature: float = 1.0) ->
         name="ReLU network",
         metrics={},
         gradient_norm=None if relu_p99 is None else norms.model_copy(update={"p99": relu_p99 * norms.p99}),
+        parameters=None,
     )
     return manifest.model_copy(
         update={

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from model.manifest import Manifest
-from training.config import ELSEWHERE, FitConfig
+from training.config import ELSEWHERE, IN_MEMORY, FitConfig
 from training.data.load import NAMED
 from training.data.table import Split
 from training.report.material import Material
@@ -22,7 +22,7 @@ def command(manifest: Manifest, material: Material) -> str:
     memory no command knows: then it is the call in Python.
     """
     config = material.config or of_manifest(manifest, material.parts)
-    if config.dataset not in NAMED and config.target is None:
+    if config.dataset == IN_MEMORY or (config.dataset not in NAMED and config.target is None):
         changed = [
             f"{name}={getattr(config, name)!r}"
             for name, field in FitConfig.model_fields.items()
