@@ -17,8 +17,8 @@ from model.manifest import DregForm, Name
 
 DATA_VARIABLE = "CHAINZRULE_DATA"
 EPOCHS_AT_LEAST = 20
-ROWS_OF_PENALTY = 1_000
-LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 10.0
+ROWS_A_FEATURE = 100
+LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 3.0
 STEPS_AT_LEAST = 2_000
 IN_MEMORY = "DataFrame"
 """The `dataset` of a DataFrame, which comes from no file that has a name; messages about it begin so."""
@@ -143,7 +143,7 @@ class FitConfig(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="its weight λ at the end, 0 for none; by default 1,000 / training rows, from 0.1 to 10",
+        description="its weight λ at the end, 0 for none; by default 100 × features / training rows, from 0.1 to 3",
     )
     dreg_start: float = Field(0.0, ge=0, allow_inf_nan=False, description="its weight λ at the start")
     dreg_schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how λ moves between them")
@@ -245,15 +245,16 @@ class FitConfig(BaseModel):
             raise ValueError("expected --checkpoints with it: the folder with the state to go on from")
         return resume
 
-    def weight_for(self, rows: int) -> float:
-        """λ at the end of the training on so many rows: what is set, else 1,000 / rows, from 0.1 to 10.
+    def weight_for(self, rows: int, features: int) -> float:
+        """λ at the end of a training: what is set, else 100 · features / rows, from 0.1 to 3.
 
-        As a prior against the likelihood (the loss is its mean over the rows): the penalty counts as much as 1,000
-        rows do. Few rows are learned by heart without it; docs/training.md has the figures.
+        The best weight of a ridge regression is of that form, σ² d / (n ‖β‖²) (Hoerl, Kennard and Baldwin 1975): the
+        loss is a mean over the rows, and the more is to be learned from fewer of them, the more is learned by heart.
+        Where the constants come from: docs/training.md.
         """
         if self.dreg_weight is not None:
             return self.dreg_weight
-        return min(max(ROWS_OF_PENALTY / rows, LEAST_WEIGHT), GREATEST_WEIGHT)
+        return min(max(ROWS_A_FEATURE * features / rows, LEAST_WEIGHT), GREATEST_WEIGHT)
 
     def epochs_for(self, rows: int) -> int:
         """How many passes over so many training rows."""

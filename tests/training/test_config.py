@@ -39,8 +39,10 @@ def test_patience_and_target_can_be_switched_off(nothing: str | None) -> None:
     assert (None, None) == (config.patience, config.dreg_target)
 
 
-@pytest.mark.parametrize(("rows", "expected"), [(50, 10.0), (100, 10.0), (400, 2.5), (10_000, 0.1), (1_000_000, 0.1)])
-def test_weight_counts_as_much_as_a_thousand_rows(rows: int, expected: float) -> None:
-    """λ is 1,000 / rows by default, from 0.1 to 10; one that is set is taken as it is, 0 too."""
-    assert expected == make_config().weight_for(rows)
-    assert [0.0, 7.0] == [make_config(dreg_weight=weight).weight_for(rows) for weight in (0.0, 7.0)]
+@pytest.mark.parametrize(
+    ("rows", "features", "expected"), [(100, 10, 3.0), (400, 10, 2.5), (400, 5, 1.25), (1_000_000, 10, 0.1)]
+)
+def test_weight_grows_with_the_features_and_falls_with_the_rows(rows: int, features: int, expected: float) -> None:
+    """λ is 100 × features / rows by default, from 0.1 to 3; one that is set is taken as it is, 0 too."""
+    assert expected == make_config().weight_for(rows, features)
+    assert [0.0, 7.0] == [make_config(dreg_weight=weight).weight_for(rows, features) for weight in (0.0, 7.0)]

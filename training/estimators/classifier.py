@@ -57,7 +57,7 @@ class Classifier(ClassifierMixin, CREstimator):  # type: ignore[misc]  # scikit-
             degree: of the polynomials.
             bound: where their tangent continuation begins, in units of z; None for pure polynomials.
             dreg: form of the derivative penalty.
-            dreg_weight: its weight λ at the end; None for 1,000 / training rows (`FitConfig.weight_for`).
+            dreg_weight: its weight λ at the end; None for that of `FitConfig.weight_for`.
             dreg_start: λ at the start.
             dreg_schedule: how λ moves between them.
             dreg_ramp: where it moves, as shares of the training.

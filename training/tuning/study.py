@@ -81,7 +81,7 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         seed=base.seed,
     )
     study = _open(config, base, table)
-    least, greatest = weights_tried(config, len(parts.training))
+    least, greatest = weights_tried(config, len(parts.training), len(table.columns))
     trials: list[Trial] = []
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
         if "trial" in frozen.user_attrs:
@@ -91,7 +91,9 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         if not trials:
             trial = _measure(base.model_copy(update={"dreg_weight": 0.0, "dreg_start": 0.0}), table, parts)
             study.add_trial(_frozen(trial))
-            study.enqueue_trial({"dreg_weight": min(max(base.weight_for(len(parts.training)), least), greatest)})
+            study.enqueue_trial(
+                {"dreg_weight": min(max(base.weight_for(len(parts.training), len(table.columns)), least), greatest)}
+            )
         else:
             asked = study.ask()
             trial = _measure(base.model_copy(update=_proposed(asked, config, base, (least, greatest))), table, parts)
@@ -123,16 +125,25 @@ def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, weights:
     return found
 
 
-def weights_tried(config: TuneConfig, rows: int) -> tuple[float, float]:
+def weights_tried(config: TuneConfig, rows: int, features: int) -> tuple[float, float]:
     """The least and the greatest λ besides 0: a thousandth and a hundredfold of the usual one, if nothing is said."""
-    usual = config.model_copy(update={"dreg_weight": None}).weight_for(rows)
+    usual = config.model_copy(update={"dreg_weight": None}).weight_for(rows, features)
     return config.weight_range or (usual / 1000, usual * 100)
 
 
 def _measure(config: FitConfig, table: Table, parts: Split) -> Trial:
     """Train and measure one network; the validation rows stand where the test rows would."""
     start = time.monotonic()
-    trial = Trial(0, config.weight_for(len(parts.training)), config.hidden, config.learning_rate, None, None, None, 0.0)
+    trial = Trial(
+        0,
+        config.weight_for(len(parts.training), len(table.columns)),
+        config.hidden,
+        config.learning_rate,
+        None,
+        None,
+        None,
+        0.0,
+    )
     try:
         learned = learn(config, table, replace(parts, test=parts.validation), lambda network, epoch: None)
     except DivergenceError as error:
