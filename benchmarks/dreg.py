@@ -40,8 +40,8 @@ from training.plain import PlainNetwork
 
 CLASSES = 10
 WEIGHT = 0.1
-JACOBIAN_AT_MOST = 2**26
-"""Numbers in the Jacobians that `accumulated` carries forward, all rows together, of one layer: 256 MiB."""
+JACOBIAN_AT_MOST = 2**22
+"""Numbers in the Jacobians that `accumulated` carries forward, all rows together, of one layer: 16 MiB."""
 
 
 class Relu(nn.Module):

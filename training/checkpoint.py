@@ -65,7 +65,7 @@ def circumstances(config: FitConfig, table: Table, parts: Split, device: str) ->
     return {f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()} | {
         "--device": device,
         "--epochs": str(config.epochs_for(len(parts.training))),
-        "--dreg-weight": str(config.weight_for(len(parts.training), len(table.columns))),
+        "--dreg-weight": str(config.weight_for(table.task, len(parts.training), len(table.columns))),
         "the SHA-256 of the table": table.sha256(),
         "the SHA-256 of the split": rows.hexdigest(),
         "the version of torch": str(torch.__version__),

@@ -14,10 +14,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_settings import CliPositionalArg
 
 from model.manifest import DregForm, Name
+from model.outputs import Task
 
 DATA_VARIABLE = "CHAINZRULE_DATA"
 EPOCHS_AT_LEAST = 20
-ROWS_A_FEATURE = 100
+ROWS_A_FEATURE, ROWS_OF_CLASSES = 100, 1_000
 LEAST_WEIGHT, GREATEST_WEIGHT = 0.1, 3.0
 STEPS_AT_LEAST = 2_000
 IN_MEMORY = "DataFrame"
@@ -143,7 +144,8 @@ class FitConfig(BaseModel):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="its weight λ at the end, 0 for none; by default 100 × features / training rows, from 0.1 to 3",
+        description="its weight λ at the end, 0 for none; by default 100 × features / training rows, "
+        "for classes 1,000 / training rows, from 0.1 to 3",
     )
     dreg_start: float = Field(0.0, ge=0, allow_inf_nan=False, description="its weight λ at the start")
     dreg_schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="how λ moves between them")
@@ -245,16 +247,17 @@ class FitConfig(BaseModel):
             raise ValueError("expected --checkpoints with it: the folder with the state to go on from")
         return resume
 
-    def weight_for(self, rows: int, features: int) -> float:
-        """λ at the end of a training: what is set, else 100 · features / rows, from 0.1 to 3.
+    def weight_for(self, task: Task, rows: int, features: int) -> float:
+        """λ at the end of a training: what is set, else by how much there is to learn it from, from 0.1 to 3.
 
-        The best weight of a ridge regression is of that form, σ² d / (n ‖β‖²) (Hoerl, Kennard and Baldwin 1975): the
-        loss is a mean over the rows, and the more is to be learned from fewer of them, the more is learned by heart.
-        Where the constants come from: docs/training.md.
+        100 · features / rows for levels and values: the form of the best weight of a ridge regression, σ² d / (n ‖β‖²)
+        (Hoerl, Kennard and Baldwin 1975), as the loss is a mean over the rows. 1,000 / rows for classes: where they are
+        easily told apart, as in images, more features bring no noise to learn by heart. Figures: docs/training.md.
         """
         if self.dreg_weight is not None:
             return self.dreg_weight
-        return min(max(ROWS_A_FEATURE * features / rows, LEAST_WEIGHT), GREATEST_WEIGHT)
+        learned = ROWS_OF_CLASSES if task is Task.CLASSIFICATION else ROWS_A_FEATURE * features
+        return min(max(learned / rows, LEAST_WEIGHT), GREATEST_WEIGHT)
 
     def epochs_for(self, rows: int) -> int:
         """How many passes over so many training rows."""

@@ -62,7 +62,7 @@ class Training:
         self._network, self._table, self._parts, self._config, self._engine = network, table, parts, config, engine
         self._count = config.epochs_for(len(parts.training))
         self._steps = math.ceil(len(parts.training) / config.batch_size)
-        weight_at_end = config.weight_for(len(parts.training), len(table.columns))
+        weight_at_end = config.weight_for(table.task, len(parts.training), len(table.columns))
         regularised = isinstance(network, CRNetwork) and max(config.dreg_start, weight_at_end) > 0
         schedule = WeightSchedule(config.dreg_schedule, config.dreg_start, weight_at_end, config.dreg_ramp)
         if not regularised:

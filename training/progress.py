@@ -14,6 +14,8 @@ from training.fitting import Epoch
 
 LINES_PER_RUN = 10
 SURE_OF_ITSELF = 2.0  # a temperature: of two classes, what was 95 % sure is 81 % sure then
+STEEPER = 1.1  # times the p99 of another network: closer ones are alike
+DISTANCE = "median_first_order_distance"
 ROWS_FOR_P99 = 500  # with fewer, more than 1.2 % of new rows lie above p99 (docs/mathematics.md, Verdicts)
 
 
@@ -137,6 +139,30 @@ def _norm_figures(networks: Sequence[Evaluation | Comparison]) -> dict[str, list
     }
 
 
+def _steeper(manifest: Manifest, comparison: Comparison) -> str | None:
+    """What to say where the ReLU network is the flatter one; None where it is not, or not by more than chance.
+
+    A network that is less sure has smaller logits and with them smaller norms; the distance to the nearest other class
+    does not change with the scale of the logits, so it is compared too where there is one.
+    """
+    own, its = manifest.evaluation, comparison.gradient_norm
+    if comparison.name != RIVALS["relu"] or its is None or own.gradient_norm.p99 <= STEEPER * its.p99:
+        return None
+    text = (
+        f"at the 99th percentile of these test rows this network is steeper than the {comparison.name} "
+        f"({own.gradient_norm.p99:.3g} against {its.p99:.3g})"
+    )
+    here, there = (figures.get(DISTANCE) for figures in (own.metrics, comparison.metrics))
+    if here is not None and there is not None and here > there:
+        return (
+            f"{text}, whose logits are smaller; by the median first-order distance, which no scale changes, it is the "
+            f"more stable one ({here:.3g} against {there:.3g})"
+        )
+    return (
+        f"{text}; try a larger --dreg-weight than {manifest.provenance.dreg.end_weight:.3g}, or chainzrule-train tune"
+    )
+
+
 def notes(manifest: Manifest, failures: Mapping[str, str]) -> list[str]:
     """What a reader of the figures should know; `failures` says why there are no figures of what was to be compared."""
     found = [f"no figures of the {name}: {reason}" for name, reason in failures.items()]
@@ -144,16 +170,8 @@ def notes(manifest: Manifest, failures: Mapping[str, str]) -> list[str]:
         found.append(
             "R² is not above 0: the mean of the target predicts these test rows as well; try another --dreg-weight"
         )
-    own = manifest.evaluation.gradient_norm.p99
+    found += filter(None, (_steeper(manifest, comparison) for comparison in manifest.comparisons))
     weight = manifest.provenance.dreg.end_weight
-    for comparison in manifest.comparisons:
-        norm = comparison.gradient_norm
-        if comparison.name == RIVALS["relu"] and norm is not None and own > norm.p99:
-            found.append(
-                f"at the 99th percentile of these test rows this network is steeper than the {comparison.name} "
-                f"({own:.3g} against {norm.p99:.3g}); chainzrule-train tune seeks a --dreg-weight (now {weight:.3g}) "
-                "that is not"
-            )
     temperature = manifest.calibration.temperature
     if temperature > SURE_OF_ITSELF:
         found.append(

@@ -52,7 +52,7 @@ def provenance(
             form=config.dreg,
             schedule=config.dreg_schedule,
             start_weight=config.dreg_start,
-            end_weight=config.weight_for(len(parts.training), len(table.columns)),
+            end_weight=config.weight_for(table.task, len(parts.training), len(table.columns)),
             ramp=config.dreg_ramp,
             reached_weight=reached_weight,
         ),

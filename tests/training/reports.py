@@ -102,7 +102,7 @@ def make_run(table: Table, config: FitConfig | None = None, *, stress: bool = Fa
                 form=config.dreg,
                 schedule=config.dreg_schedule,
                 start_weight=config.dreg_start,
-                end_weight=config.weight_for(len(parts.training), len(table.columns)),
+                end_weight=config.weight_for(table.task, len(parts.training), len(table.columns)),
                 ramp=config.dreg_ramp,
             ),
             packages={"torch": str(torch.__version__)},

@@ -3,6 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
+from model.outputs import Task
 from tests.training.tables import make_config
 
 
@@ -40,9 +41,18 @@ def test_patience_and_target_can_be_switched_off(nothing: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "features", "expected"), [(100, 10, 3.0), (400, 10, 2.5), (400, 5, 1.25), (1_000_000, 10, 0.1)]
+    ("task", "rows", "features", "expected"),
+    [
+        (Task.REGRESSION, 100, 10, 3.0),
+        (Task.REGRESSION, 400, 10, 2.5),
+        (Task.ORDINAL, 400, 5, 1.25),
+        (Task.ORDINAL, 1_000_000, 10, 0.1),
+        (Task.CLASSIFICATION, 100, 784, 3.0),
+        (Task.CLASSIFICATION, 1_000, 784, 1.0),
+        (Task.CLASSIFICATION, 1_000_000, 784, 0.1),
+    ],
 )
-def test_weight_grows_with_the_features_and_falls_with_the_rows(rows: int, features: int, expected: float) -> None:
-    """λ is 100 × features / rows by default, from 0.1 to 3; one that is set is taken as it is, 0 too."""
-    assert expected == make_config().weight_for(rows, features)
-    assert [0.0, 7.0] == [make_config(dreg_weight=weight).weight_for(rows, features) for weight in (0.0, 7.0)]
+def test_weight_follows_from_what_there_is_to_learn_from(task: Task, rows: int, features: int, expected: float) -> None:
+    """λ falls with the rows, and for levels and values grows with the features; one that is set is taken, 0 too."""
+    assert expected == make_config().weight_for(task, rows, features)
+    assert [0.0, 7.0] == [make_config(dreg_weight=weight).weight_for(task, rows, features) for weight in (0.0, 7.0)]

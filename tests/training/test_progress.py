@@ -85,30 +85,44 @@ def test_resuming_is_told(epochs: int, expected: str) -> None:
     assert shown(dataclasses.replace(PLAIN, resumed_after=epochs)).startswith(expected)
 
 
-def manifest_with(*, relu_p99: float | None = None, temperature: float = 1.0) -> Manifest:
+def manifest_with(
+    *, relu_p99: float | None = None, temperature: float = 1.0, distances: tuple[float, float] | None = None
+) -> Manifest:
     """A network's manifest whose p99 of the gradient norm is known, beside a ReLU network's."""
     manifest = make_manifest(make_network(Task.CLASSIFICATION))
     norms = manifest.evaluation.gradient_norm
     relu = Comparison(
         name="ReLU network",
-        metrics={},
+        metrics={} if distances is None else {"median_first_order_distance": distances[1]},
         gradient_norm=None if relu_p99 is None else norms.model_copy(update={"p99": relu_p99 * norms.p99}),
         parameters=None,
     )
     return manifest.model_copy(
         update={
             "comparisons": (relu,),
+            "evaluation": manifest.evaluation.model_copy(
+                update={"metrics": {} if distances is None else {"median_first_order_distance": distances[0]}}
+            ),
             "calibration": manifest.calibration.model_copy(update={"temperature": temperature}),
         }
     )
 
 
-@pytest.mark.parametrize(("share", "expected"), [(0.9, True), (1.1, False), (None, False)])
+@pytest.mark.parametrize(("share", "expected"), [(0.8, True), (0.95, False), (1.1, False), (None, False)])
 def test_a_network_that_is_steeper_than_relu_is_told_of(share: float | None, expected: bool) -> None:
-    """Where the ReLU network's p99 is a smaller one, a note gives both, and the command that seeks a better λ."""
+    """Where the ReLU network's p99 is clearly smaller, a note gives both, and what to try."""
     found = [note for note in notes(manifest_with(relu_p99=share), {}) if "steeper than the ReLU network" in note]
     assert expected == bool(found)
-    assert all("chainzrule-train tune" in note for note in found)
+    assert all("try a larger --dreg-weight than 0.01, or chainzrule-train tune" in note for note in found)
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(0.5, True), (2.0, False)])
+def test_a_steeper_network_may_be_the_more_stable_one(distance: float, expected: bool) -> None:
+    """Where the first-order distance, which the scale of the logits does not change, says the opposite, so does it."""
+    manifest = manifest_with(relu_p99=0.5, distances=(1.0, distance))
+    (note,) = [note for note in notes(manifest, {}) if "steeper than the ReLU network" in note]
+    assert expected == ("it is the more stable one (1 against 0.5)" in note)
+    assert expected != ("try a larger --dreg-weight" in note)
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(2.5, True), (1.5, False)])

@@ -248,7 +248,7 @@ def test_search_tries_no_penalty_and_the_usual_one_first(task: Task) -> None:
     front = search(config, make_table(task), told.append)
     assert list(front.trials) == told
     assert [1, 2, 3, 4] == [trial.number for trial in front.trials]
-    usual = 3.0  # 100 × 4 / 90 is above the greatest default
+    usual = 3.0  # 1,000 / 90 and 100 × 4 / 90 are above the greatest default
     assert [0.0, usual] == pytest.approx([trial.weight for trial in front.trials[:2]])
     assert all(usual / 1000 <= trial.weight <= usual * 100 for trial in front.trials[2:])
     assert (task, 30) == (front.task, front.rows)  # 200 rows less 40 of the test and 40 of calibration: a quarter

@@ -18,6 +18,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from model.outputs import Task
 from training.config import FitConfig
 from training.data.table import Split, Table, split
 from training.errors import DataError, DivergenceError
@@ -81,7 +82,7 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         seed=base.seed,
     )
     study = _open(config, base, table)
-    least, greatest = weights_tried(config, len(parts.training), len(table.columns))
+    least, greatest = weights_tried(config, table.task, len(parts.training), len(table.columns))
     trials: list[Trial] = []
     for frozen in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
         if "trial" in frozen.user_attrs:
@@ -92,7 +93,11 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
             trial = _measure(base.model_copy(update={"dreg_weight": 0.0, "dreg_start": 0.0}), table, parts)
             study.add_trial(_frozen(trial))
             study.enqueue_trial(
-                {"dreg_weight": min(max(base.weight_for(len(parts.training), len(table.columns)), least), greatest)}
+                {
+                    "dreg_weight": min(
+                        max(base.weight_for(table.task, len(parts.training), len(table.columns)), least), greatest
+                    )
+                }
             )
         else:
             asked = study.ask()
@@ -125,9 +130,9 @@ def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, weights:
     return found
 
 
-def weights_tried(config: TuneConfig, rows: int, features: int) -> tuple[float, float]:
+def weights_tried(config: TuneConfig, task: Task, rows: int, features: int) -> tuple[float, float]:
     """The least and the greatest λ besides 0: a thousandth and a hundredfold of the usual one, if nothing is said."""
-    usual = config.model_copy(update={"dreg_weight": None}).weight_for(rows, features)
+    usual = config.model_copy(update={"dreg_weight": None}).weight_for(task, rows, features)
     return config.weight_range or (usual / 1000, usual * 100)
 
 
@@ -136,7 +141,7 @@ def _measure(config: FitConfig, table: Table, parts: Split) -> Trial:
     start = time.monotonic()
     trial = Trial(
         0,
-        config.weight_for(len(parts.training), len(table.columns)),
+        config.weight_for(table.task, len(parts.training), len(table.columns)),
         config.hidden,
         config.learning_rate,
         None,
