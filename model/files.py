@@ -20,7 +20,7 @@ def write_whole(path: Path, content: bytes | Iterable[bytes], *, temporary: Path
     """Write a file, or replace it.
 
     Args:
-        path: its place; its folder is made if it is not there.
+        path: its place; its folder is made if it is not there, and no `temporary` is named.
         content: bytes, or pieces of them; where making these raises, nothing is left behind.
         temporary: where it is written first, in the same folder. By default a new hidden file, readable by all; a
             caller that alone writes there can name one, which takes the place of what a kill has left.

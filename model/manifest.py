@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
-from model.levels import level_values
+from model.levels import increase
 from model.outputs import Output, Task, graph_outputs
 
 SCHEMA_VERSION = 2
@@ -123,10 +123,20 @@ class Target(_Part):
     classes: tuple[str, ...] = Field(default=(), description="Classes, or levels from the lowest; none in regression.")
     unit: str | None = Field(default=None, description="Unit of the value, in regression.")
 
+    values: tuple[float, ...] | None = Field(
+        default=None, description="What each level is worth, on whose scale the expected level is; null: 0, 1, 2 …"
+    )
+
+    @model_validator(mode="after")
+    def _value_each(self) -> Self:
+        if self.values is not None and not (len(self.values) == len(self.classes) and increase(self.values)):
+            raise ValueError(f"values: expected {len(self.classes)} increasing numbers, got {list(self.values)}")
+        return self
+
     @property
     def level_values(self) -> tuple[float, ...]:
         """What each level is worth, where the classes are levels: the scale of the expected level."""
-        return level_values(self.classes)
+        return tuple(map(float, range(len(self.classes)))) if self.values is None else self.values
 
 
 class Architecture(_Part):

@@ -351,7 +351,8 @@ def _target(head: Head) -> Target:
         return Target(name="value", unit="kg")
     values = head.values.tolist()
     places = values == list(range(head.levels))
-    return Target(name="level", classes=tuple(f"level {k}" if places else f"{v:g}" for k, v in enumerate(values)))
+    names = tuple(f"level {k}" if places else f"{v:g}" for k, v in enumerate(values))
+    return Target(name="level", classes=names, values=tuple(values))
 
 
 def as_schema_1(manifest: Manifest) -> dict[str, Any]:

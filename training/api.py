@@ -26,7 +26,7 @@ from training.pipeline import Result, train
 from training.settings import canonical, validated
 from training.tuning.front import Front, Trial
 from training.tuning.settings import TuneConfig
-from training.tuning.study import search
+from training.tuning.study import search, searched_with
 
 Config = TypeVar("Config", bound=FitConfig)
 
@@ -71,7 +71,7 @@ def fit(
         target: the column to predict, by its name or number; None where the table or the data set has one.
         on_epoch: told of each epoch of each network.
         tuning: what `tune` returned for this table. The network is trained with its choice, which wins over `settings`,
-            and the manifest keeps how that was made.
+            and the manifest keeps how that was made; so the table and the other settings must be those of the search.
         **settings: those of `training.config.FitConfig`, which describes them: `repository`, `hidden`, …. `name` is
             that of the model: by default of the file or the data set, and of a DataFrame, which has none, the target's
             as far as it can name a model (`model_name`).
@@ -81,13 +81,16 @@ def fit(
 
     Raises:
         SettingsError: a setting is unknown or out of its range.
-        DataError: the table cannot be read or learned from.
+        DataError: the table cannot be read or learned from, or `tuning` is of another one or of other settings.
         DivergenceError: training diverged. Nothing is written if anything fails.
         model.errors.ModelError: the settings describe no network, or the repository cannot be written.
     """
     chosen = {} if tuning is None else tuning.chosen.settings()
     config = _config(FitConfig, table, target, settings | chosen)
-    return train(config, _table(table, config), on_epoch, None if tuning is None else tuning.record())
+    loaded = _table(table, config)
+    if tuning is not None:
+        tuning.check(searched_with(config, loaded))
+    return train(config, loaded, on_epoch, None if tuning is None else tuning.record())
 
 
 def tune(

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -202,9 +203,14 @@ def check_unused(folder: Path | None, *, resume: bool) -> None:
         Checkpoint(folder, kept[-1].parent.name, {}).hold(resume=False)
 
 
-def discard(folder: Path | None) -> None:
-    """Remove the states of a run whose bundle is written; what cannot be removed stays, for the run has succeeded."""
+def discard(folder: Path | None, networks: Iterable[str]) -> None:
+    """Remove the states of a run whose bundle is written; what cannot be removed stays, for the run has succeeded.
+
+    Args:
+        folder: of all states; None where none are kept.
+        networks: that the run trained; states of others are not its own.
+    """
     if folder is not None:
-        for path in folder.glob(f"*/{FILE}"):
+        for network in networks:
             with contextlib.suppress(OSError):
-                path.unlink()
+                (folder / network / FILE).unlink()

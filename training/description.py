@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from model.levels import level_values
 from model.manifest import Architecture, Calibration, Comparison, Evaluation, Manifest, Provenance, Stress, Target
 from model.network import CRNetwork
+from model.outputs import Task
 from training.config import FitConfig
 from training.data.table import Table
 from training.scaling import Scaling
@@ -43,7 +45,12 @@ def description(
             version=version,
             task=table.task,
             features=scaling.features(table, network.encoding),
-            target=Target(name=table.target, classes=table.classes, unit=table.target_unit),
+            target=Target(
+                name=table.target,
+                classes=table.classes,
+                unit=table.target_unit,
+                values=level_values(table.classes) if table.task is Task.ORDINAL else None,
+            ),
             architecture=Architecture(
                 hidden=config.hidden,
                 degree=config.degree,

@@ -13,7 +13,7 @@ from model.manifest import NAME_PATTERN, Calibration, Evaluation, Manifest, Tuni
 from model.network import CRNetwork
 from training.calibrate import UNSCALED, calibrate
 from training.checkpoint import check_unused, discard
-from training.config import FitConfig
+from training.config import RIVALS, FitConfig
 from training.data.table import Split, Table, split
 from training.description import description
 from training.errors import DataError
@@ -70,6 +70,12 @@ class Learned:
     evaluation: Evaluation
 
 
+def check_name(name: str) -> None:
+    """Raise DataError if a table's name cannot be its model's."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise DataError(f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name")
+
+
 def train(
     config: FitConfig,
     table: Table,
@@ -97,8 +103,7 @@ def train(
         model.errors.BundleError: the repository cannot be written.
     """
     name = config.name or table.name
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise DataError(f"{name!r} cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name")
+    check_name(name)
     bundle.check_writable(config.repository, name)
     check_unused(config.checkpoints, resume=config.resume)
     parts = split(
@@ -160,7 +165,7 @@ def train(
 
     files = {bundle.MODEL_FILE: learned.model.SerializeToString()}
     path = bundle.write(config.repository, name, describe, files, compose if config.report else None)
-    discard(config.checkpoints)
+    discard(config.checkpoints, [OWN_NAME, *(RIVALS[rival] for rival in config.compare)])
     return Result(path, bundle.read(path).manifest, epochs, rivals.failures)
 
 

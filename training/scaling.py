@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +95,7 @@ def measure(table: Table, rows: NDArray[np.int64]) -> Scaling:
     for k in np.flatnonzero((counts == 0) & ~categorical):
         raise DataError(
             f"{table.name}: column {table.columns[k].name!r}: expected a value in some of the {len(rows)} training "
-            f"rows, got none; leave it out with --drop {table.columns[k].name}"
+            f"rows, got none; leave it out with --drop {quote(table.columns[k].name)}"
         )
     if table.common_unit:
         mean = np.full(features, sums.sum() / counts.sum())

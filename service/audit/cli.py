@@ -1,12 +1,16 @@
 """`chainzrule-audit`: the auditor's tools, on the command line. Flags and exit codes; each verb is in `commands`."""
 
 import os
+import re
 import sys
+from argparse import Action, ArgumentParser
+from typing import Any
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliSettingsSource,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -70,7 +74,11 @@ class Audit(BaseSettings):
 def main(arguments: list[str] | None = None) -> None:
     """Run a verb and exit with its code; with 2 and one message a problem where it could not be done as asked."""
     try:
-        audit = CliApp.run(Audit, cli_args=sys.argv[1:] if arguments is None else arguments)
+        audit = CliApp.run(
+            Audit,
+            cli_args=sys.argv[1:] if arguments is None else arguments,
+            cli_settings_source=CliSettingsSource(Audit, add_argument_method=_add_argument),
+        )
         command = get_subcommand(audit, is_required=True, cli_exit_on_error=False)
     except SettingsError as error:
         _refuse(f"{error} (see {NAME} --help)")
@@ -94,6 +102,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{NAME}: interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED)
     sys.exit(code)
+
+
+def _add_argument(parser: ArgumentParser, *names: str, **settings: Any) -> Action:
+    """Put a flag; its help gives no default where there is none to speak of."""
+    if "help" in settings:
+        settings["help"] = re.sub(r" \(default: (None|\(\))\)$", "", str(settings["help"]))
+    return parser.add_argument(*names, **settings)
 
 
 def _refuse(*messages: str) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import special
 
 from model.heads import OrdinalHead
@@ -45,7 +46,7 @@ def make(values: tuple[float, ...] | None, levels: int = 0, *, seed: int = 0) ->
 )
 def test_levels_are_worth_the_numbers_that_they_are(names: tuple[str, ...], values: tuple[float, ...]) -> None:
     """Plain decimal numbers that increase, also in float32, are values; all other levels are worth their places."""
-    assert tuple(map(float, values)) == level_values(names) == Target(name="y", classes=names).level_values
+    assert tuple(map(float, values)) == level_values(names)
 
 
 @each_scale
@@ -97,3 +98,13 @@ def test_a_change_of_unit_is_one_of_the_expected_level() -> None:
         np.testing.assert_allclose(5 * before[name], after[name], rtol=1e-5, atol=1e-7)
     for name in before.keys() - {"expected_level", "gradient", "gradient_norm"}:
         assert np.array_equal(before[name], after[name]), name
+
+
+@pytest.mark.parametrize("values", [(1.0, 2.0), (1.0, 3.0, 2.0), (0.0, 1.0, 1.0)])
+def test_a_manifest_holds_increasing_values_one_a_level(values: tuple[float, ...]) -> None:
+    """What the levels are worth is kept in the manifest: without it they count from 0, and nonsense is refused."""
+    classes = ("low", "middle", "high")
+    assert (0.0, 1.0, 2.0) == Target(name="y", classes=classes).level_values
+    assert (1.0, 5.0, 9.0) == Target(name="y", classes=classes, values=(1.0, 5.0, 9.0)).level_values
+    with pytest.raises(ValidationError, match="values: expected 3 increasing numbers"):
+        Target(name="y", classes=classes, values=values)

@@ -97,6 +97,17 @@ def test_exit_code_and_reasons(
         assert text in captured.out
 
 
+@pytest.mark.parametrize(("flags", "shown"), [((), 10), (("--worst", "7"), 7), (("--worst", "0"), 0)])
+def test_as_many_steepest_rows_as_asked_for(
+    repository: Path, tables: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], shown: int
+) -> None:
+    """Ten where nothing is asked; none without their heading."""
+    assert 0 == run("run", tables / "same.csv", "--bundle", repository / CLASSES / "2", *flags)
+    _, heading, after = capsys.readouterr().out.partition("steepest row")
+    assert bool(shown) == bool(heading)
+    assert shown == len(after.partition("\n\n")[0].splitlines()[1:])
+
+
 def test_reports_are_written_whole(repository: Path, tables: Path, tmp_path: Path) -> None:
     """JSON and page, over what was there, and nothing beside them."""
     (tmp_path / "audit.html").write_text("old")
@@ -185,6 +196,9 @@ def test_help_is_quick_and_names_exit_codes() -> None:
     for verb in ("run", "records", "summary", "verify", "export", "replay", "checkpoint", "evidence"):
         told = subprocess.run([COMMAND, verb, "--help"], capture_output=True, text=True, check=True, timeout=60).stdout
         assert "Exit code: 0" in " ".join(told.split())
+        assert "None" not in told  # no default where there is none
+        assert "()" not in told
+        assert verb != "run" or "(default: 10)" in told
 
 
 # A running service

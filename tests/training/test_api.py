@@ -202,3 +202,8 @@ def test_search_of_a_frame_and_training_by_it(tmp_path: Path) -> None:
         without.manifest.provenance.tuning,
     )
     assert 2 == len(tune(make_table(), trials=2, **SHORT).trials)
+    with pytest.raises(DataError, match="tuning: expected the same table, got another one"):
+        fit(make_frame(100), "outcome", repository=tmp_path, tuning=front, **SHORT)
+    with pytest.raises(DataError, match="tuning: expected dreg = 'local', as in the search, got 'projected'"):
+        fit(frame, "outcome", repository=tmp_path, tuning=front, dreg="projected", **SHORT)
+    assert 2 == len(list((tmp_path / result.manifest.name).iterdir()))

@@ -85,7 +85,7 @@ def test_without_resume_a_state_is_refused(kept: Path, tmp_path: Path, capsys: p
             train(*make_task(epochs=2, seed=1, checkpoints=tmp_path))
     assert "" == capsys.readouterr().out
     assert before == file.read_bytes()
-    discard(tmp_path)
+    discard(tmp_path, ["ChainzRule"])
     assert 2 == train(*make_task(epochs=2, seed=1, checkpoints=tmp_path))[1]
 
 
@@ -108,7 +108,10 @@ def test_a_folder_is_refused_for_any_network_in_it(kept: Path, tmp_path: Path) -
     check_unused(tmp_path, resume=True)
     for free in (None, tmp_path / "absent"):
         check_unused(free, resume=False)
-    discard(tmp_path)
+    discard(tmp_path, ["ChainzRule", "ReLU network"])
+    with pytest.raises(DataError, match="GELU network"):
+        check_unused(tmp_path, resume=False)
+    discard(tmp_path, ["GELU network"])
     check_unused(tmp_path, resume=False)
 
 
@@ -219,7 +222,7 @@ def test_what_a_kill_leaves_half_written_is_no_state(kept: Path, tmp_path: Path)
     half = tmp_path / "ChainzRule" / "state.tmp"
     half.write_bytes(b"half")
     assert train(*make_task(epochs=2)) == train(*make_task(epochs=2, checkpoints=tmp_path, resume=True))
-    discard(tmp_path)
+    discard(tmp_path, ["ChainzRule"])
     train(*make_task(epochs=2, checkpoints=tmp_path))
     assert not half.exists()
 

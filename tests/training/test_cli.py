@@ -366,8 +366,13 @@ def test_file_name_that_is_no_model_name_is_refused(
     """A file called 'my rods (2).csv' cannot name the model: the message asks for --name, and with it all is well."""
     table = write(make_frame(), tmp_path / "my rods (2).csv")
     arguments = ("fit", table, "--target", "outcome", "--repository", repository, *SHORT)
-    assert "--name" in refusal(capsys, *arguments)
+    message = "'my rods (2)' cannot name a model: expected letters, digits, '.', '_' and '-'; give one by --name"
+    assert message == refusal(capsys, *arguments)
+    assert message == refusal(capsys, "tune", table, "--target", "outcome", "--repository", repository)
     assert [] == files_under(repository)
+    table.write_text("no table at all")
+    assert message == refusal(capsys, *arguments)  # before it was read
+    write(make_frame(), table)
     assert None is exit_code(*arguments, "--name", "rods")
     assert [1] == bundle.versions(repository, "rods")
 
@@ -529,6 +534,29 @@ def test_misspelt_flag_is_put_right(capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown flag that is near a known one."""
     message = refusal(capsys, "fit", "digits", "--epoch", "3")
     assert "unrecognized arguments: --epoch 3 (did you mean '--epochs'?)" == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("fit", "t.csv", "--folds", "3"), "--folds is a flag of `folds`"),
+        (("fit", "t.csv", "--no-fit"), "--no-fit is a flag of `tune`"),
+        (("fit", "t.csv", "--output", "here"), "--output is a flag of `tune` and `folds`"),
+        (("folds", "t.csv", "--trials", "3"), "--trials is a flag of `tune`"),
+        (("fit", "t.csv", "--no-reports"), "did you mean '--no-report'?"),
+    ],
+)
+def test_flag_of_another_command_is_told(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], hint: str
+) -> None:
+    """Where it belongs; only flags of the command at hand are suggested."""
+    assert f"unrecognized arguments: {' '.join(arguments[2:])} ({hint})" == refusal(capsys, *arguments)
+
+
+def test_only_flags_of_the_command_are_suggested(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--jobz` is near a flag of `folds`: `fit` does not offer it."""
+    assert "unrecognized arguments: --jobz 3" == refusal(capsys, "fit", "t.csv", "--jobz", "3")
+    assert refusal(capsys, "folds", "t.csv", "--jobz", "3").endswith("--jobz 3 (did you mean '--jobs'?)")
 
 
 def test_every_setting_has_its_heading() -> None:

@@ -5,13 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import KFold, cross_val_score
 
 from tests.training.samples import QUICK, numbers, people
 from training.api import load
+from training.config import FitConfig
 from training.errors import DataError
+from training.estimators.advice import in_python
 from training.estimators.base import CREstimator
 from training.estimators.classifier import CRClassifier
+from training.estimators.columns import Columns
 from training.estimators.regressor import CRRegressor
 
 ROWS = 60
@@ -67,9 +70,45 @@ def test_unknown_category_is_refused_where_none_is_rare() -> None:
     model = CRClassifier(**QUICK | {"epochs": 2}).fit(frame[4:], outcome[4:])
     with pytest.raises(
         ValueError,
-        match=r"X: column 'city': expected one of the categories 'Bonn', 'Kiel', as in .*, got 'Ulm' in row 1",
+        match=r"X: column 'city': expected one of the categories 'Bonn', 'Kiel', as in .*, got 'Ulm' in row 1; "
+        "unseen_category='impute' takes it for the most frequent one",
     ):
         model.predict(frame.head(1).assign(city="Ulm"))
+
+
+def test_unseen_category_is_the_most_frequent_where_it_may_be() -> None:
+    """With unseen_category='impute' it is answered like that of most training rows; a missing one is still refused."""
+    frame, outcome = people()
+    seen = frame[4:].reset_index(drop=True)
+    seen["city"] = np.where(np.arange(len(seen)) % 3 == 0, "Bonn", "Kiel")
+    model = CRClassifier(**QUICK | {"epochs": 5}, unseen_category="impute").fit(seen, outcome[4:])
+    unseen, most, least = (model.predict_proba(frame.assign(city=city)) for city in ("Ulm", "Kiel", "Bonn"))
+    assert np.array_equal(most, unseen)
+    assert not np.array_equal(least, unseen)
+    with pytest.raises(ValueError, match=r"column 'city': expected a value .* unseen_missing='impute' takes them"):
+        model.predict(frame.assign(city=None))
+
+
+def test_most_frequent_category_is_told_by_the_training_rows() -> None:
+    """By the rows that are given, not all of `fit`; of as frequent ones it is the first, and NaN counts for nothing."""
+    frame = pd.DataFrame({"kind": ["a", "a", "a", "b", "b", None], "size": range(6)})
+    columns = Columns.learn(frame, FitConfig(dataset="X", min_category_rows=1), unseen_missing=False)
+    rows = columns.encode(frame)
+    asked = pd.DataFrame({"kind": ["c", "b", None], "size": 0})
+    for part, first in ((rows, 0.0), (rows[2:], 1.0), (rows[1:5], 0.0)):
+        imputed = columns.imputing(part).encode(asked)[:, 0]
+        np.testing.assert_array_equal(imputed, [first, 1.0, np.nan])
+
+
+def test_category_that_one_fold_alone_has() -> None:
+    """A rare category that no training row of a fold has: no score by default, one with unseen_category='impute'."""
+    frame, outcome = people(120)
+    frame["city"] = np.where(np.arange(120) < 2, "Ulm", np.where(np.arange(120) % 2 == 0, "Bonn", "Kiel"))
+    settings = QUICK | {"epochs": 2, "min_category_rows": 1}
+    with pytest.raises(ValueError, match="got 'Ulm' in row 1; unseen_category='impute'"):
+        cross_val_score(CRClassifier(**settings), frame, outcome, cv=KFold(3), error_score="raise")
+    scores = cross_val_score(CRClassifier(**settings, unseen_category="impute"), frame, outcome, cv=KFold(3))
+    assert np.isfinite(scores).all()
 
 
 def test_unseen_missing_value_is_the_mean_where_it_may_be() -> None:
@@ -150,13 +189,57 @@ def test_columns_are_read_as_in_a_table(settings: dict[str, Any]) -> None:
     ],
 )
 def test_columns_are_refused_as_in_a_table(values: Any) -> None:
-    """What cannot be learned from: the message of `training.fit`, about X."""
+    """What cannot be learned from: the finding of `training.fit`, about X; the advice names no flag."""
     frame = OF_EACH_KIND[["whole"]].assign(odd=values)
     with pytest.raises(DataError) as expected:
         load(frame.assign(target=PLACES % 2), "target")
     with pytest.raises(ValueError, match=r"^X: ") as caught:
         CRClassifier(**MOST).fit(frame, PLACES % 2)
-    assert str(expected.value).removeprefix("DataFrame: ") == str(caught.value).removeprefix("X: ")
+    finding, *advice = str(caught.value).removeprefix("X: ").split("; ")
+    assert str(expected.value).removeprefix("DataFrame: ").split("; ")[0] == finding
+    assert all("--" not in said for said in advice)
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ([None] * ROWS, "leave it out of X"),
+        (pd.date_range("1990-01-01", periods=ROWS), "name the column in categorical=[…], or leave it out of X"),
+        ([f"city {place % 15}" for place in PLACES], "leave it out of X, or lower min_category_rows"),
+        (
+            [*map(str, PLACES[:-1]), "many"],
+            "write NaN for that text if it stands for a missing value, or leave it out of X",
+        ),
+        ([f"{place:03}" for place in PLACES], "leave it out of X, or turn it into numbers"),
+        ([f"{place},5" for place in PLACES % 30], "or name the column in categorical=[…], or leave it out of X"),
+    ],
+    ids=["nothing", "dates", "rare", "text among numbers", "codes", "commas"],
+)
+def test_advice_is_what_a_caller_can_do(values: Any, advice: str) -> None:
+    """About X and parameters: an estimator has no flags, and none that leaves columns out."""
+    name = "odd --drop 'one'"
+    with pytest.raises(ValueError, match=r"^X: column ") as caught:
+        CRClassifier(**MOST).fit(OF_EACH_KIND[["whole"]].assign(**{name: values}), PLACES % 2)
+    message = str(caught.value)
+    assert message.startswith(f"X: column {name!r}: expected ")
+    assert advice in message
+    assert "--" not in message.replace(name, "")
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ("got '--bound' in row 1; leave it out with --drop a,b", "got '--bound' in row 1; leave it out of X"),
+        (
+            "leave it out with --drop 'it'\"'\"'s one', or raise --min-category-rows",
+            "leave it out of X, or raise min_category_rows",
+        ),
+        ("float32's; try a lower --learning-rate, a --bound", "float32's; try a lower learning_rate, a bound"),
+    ],
+)
+def test_what_is_quoted_is_said_as_it_is(message: str, said: str) -> None:
+    """Cells and names may look like flags; columns are spelled as a shell would have them."""
+    assert said == in_python(message)
 
 
 def test_columns_need_names_of_their_own() -> None:

@@ -17,7 +17,9 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from model import bundle
 from model.onnx_runtime import onnxruntime
 from model.outputs import INPUT
+from service.features import Categories
 from tests.training.samples import QUICK, numbers, people
+from training.errors import DivergenceError
 from training.estimators.base import CREstimator
 from training.estimators.classifier import CRClassifier
 from training.estimators.holding_out import hold_out
@@ -132,16 +134,39 @@ def test_wrong_class_weights_are_refused(weights: dict[int, float], message: str
         ({"degree": 0}, "degree: expected a number of at least 1, got 0"),
         ({"hidden": ()}, "hidden: "),
         ({"dreg": "global"}, "dreg: expected 'local', 'projected' or 'accumulated', got 'global'"),
+        ({"dreg_target": 1.0}, "validation_share: expected a share above 0, which dreg_target needs"),
         ({"calibration_share": 0.5}, "calibration_share: expected a share from 0 to below 0.5, got 0.5"),
         ({"unseen_missing": "drop"}, "unseen_missing: expected 'refuse' or 'impute', got 'drop'"),
+        ({"unseen_category": "other"}, "unseen_category: expected 'refuse' or 'impute', got 'other'"),
     ],
-    ids=["degree", "hidden", "dreg", "calibration_share", "unseen_missing"],
+    ids=["degree", "hidden", "dreg", "dreg_target", "calibration_share", "unseen_missing", "unseen_category"],
 )
 def test_wrong_setting_is_refused_by_fit(setting: dict[str, Any], message: str) -> None:
     """The message names the setting, what was expected and what came."""
     x, y = numbers(60)
     with pytest.raises(ValueError, match=message):
         CRRegressor(**QUICK | setting).fit(x, y)
+
+
+@pytest.mark.parametrize("estimator", [CRClassifier, CRRegressor, CROrdinalClassifier])
+def test_unknown_parameter_is_told_by_the_estimators_own_name(estimator: type[CREstimator]) -> None:
+    """Python says whose parameter it is none of; what the estimators share has no name for a caller."""
+    with pytest.raises(TypeError, match=f"^{estimator.__name__}.* unexpected keyword argument 'hiden'"):
+        estimator(hiden=3)
+
+
+def test_parameters_that_the_estimators_share_have_one_default() -> None:
+    """Each has a signature of its own: those of a name are alike, and come with one default."""
+    regressor, classifier, ordinal = CRRegressor(), CRClassifier(), CROrdinalClassifier()
+    assert regressor.get_params() | {"temperature": True, "class_weight": None} == classifier.get_params()
+    assert classifier.get_params() | {"levels": None} == ordinal.get_params()
+
+
+def test_diverging_fit_advises_parameters() -> None:
+    """The error of a training says what to try in the estimator's terms."""
+    x, y = numbers(60)
+    with pytest.raises(DivergenceError, match=r"try a lower learning_rate than 100000, a bound, or a lower degree"):
+        CRRegressor(**QUICK | {"learning_rate": 1e5, "bound": None}).fit(x, y)
 
 
 def test_same_state_same_network_and_no_trace_outside() -> None:
@@ -296,6 +321,16 @@ def test_manifest_of_an_estimator(tmp_path: Path) -> None:
     assert (["floor"], 0.3) == (kept["categorical"], kept["calibration_share"])
     assert {"no": 1.0, "yes": 2.0} == kept["class_weight"]
     assert ("0", "1", "2") == manifest.features[3].categories
+
+
+def test_bundle_takes_no_category_that_fit_did_not_see(tmp_path: Path) -> None:
+    """Test rows with one are measured as the estimator answers them; the service has no code for it, and refuses it."""
+    frame, outcome = people()
+    model = CRClassifier(**QUICK | {"epochs": 1}, unseen_category="impute").fit(frame[4:], outcome[4:])
+    manifest = bundle.read(model.export(tmp_path, "people", frame.head(4), outcome.head(4))).manifest
+    assert model.score(frame.head(4), outcome.head(4)) == pytest.approx(manifest.evaluation.metrics["accuracy"])
+    city = Categories(manifest.features[1])
+    assert [0.0, 1.0, None, None] == [city.code(value) for value in ("Bonn", "Kiel", frame["city"].iloc[0], None)]
 
 
 def test_test_targets_that_are_missing_are_refused(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from model.outputs import Task
-from tests.training.tables import ROWS, each_format, make_config, make_frame, read, refused, write
+from tests.training.tables import ENDINGS, ROWS, each_format, make_config, make_frame, read, refused, write
 from training.data.load import load
 from training.data.table import Column, Table
 from training.errors import DataError
+
+each_text_format = pytest.mark.parametrize("ending", ENDINGS[:2])
 
 
 @each_format
@@ -124,13 +126,6 @@ def test_flags_of_a_table_are_refused_beside_a_named_data_set(
     message = f"{dataset}: its columns and its target are known; --{setting} is for tables, got {shown}"
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
         load(make_config(dataset=dataset, **{setting: value}))
-
-
-@pytest.mark.parametrize("content", ["", "\n\n"])
-def test_empty_csv_is_refused(tmp_path: Path, content: str) -> None:
-    """A CSV without even a header."""
-    (tmp_path / "t.csv").write_text(content)
-    assert "cannot read the table: " in refused(tmp_path / "t.csv")
 
 
 @each_format
@@ -248,6 +243,25 @@ def test_semicolons_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     make_frame(ROWS).to_csv(path, sep=";", index=False)
     assert "separated by semicolons" in refused(path)
+
+
+@each_text_format
+def test_tabs_are_noticed(tmp_path: Path, ending: str) -> None:
+    """A table whose values are separated by tabs gets the message that semicolons get."""
+    path = tmp_path / f"t{ending}"
+    make_frame(ROWS).to_csv(path, sep="\t", index=False)
+    expected = "expected commas between the values, got a header separated by tabs: 'width\\theight\\toutcome'"
+    assert expected == refused(path)
+
+
+@each_text_format
+@pytest.mark.parametrize("text", ["", "\n\n"])
+def test_empty_files_are_told(tmp_path: Path, ending: str, text: str) -> None:
+    """No byte, or no line with anything in it."""
+    path = tmp_path / f"t{ending}"
+    with (gzip.open if ending.endswith("gz") else open)(path, "wt") as file:
+        file.write(text)
+    assert "expected a header and rows, but the file is empty" == refused(path)
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_what_is_never_met_is_remarked_on(tmp_path: Path, ending: str) -> None:
     frame = make_frame(ROWS).assign(colour=["-", "red", "blue"] * (ROWS // 3))
     frame.loc[7, "height"] = -1
     missing = {"width": ("?",), "height": ("-1", "-9"), "colour": ("-", "–")}
-    table = read(write(frame, tmp_path / f"t{ending}"), missing=missing)
+    table = read(write(frame, tmp_path / f"t{ending}"), missing=missing, task="classification")
     assert [(), ("-1",), ("-",)] == [column.missing_values for column in table.columns]
     assert (
         "column 'width': no cell is '?' (--missing)",
@@ -162,6 +162,6 @@ def test_categories_of_numbers_match_by_the_text_of_the_number(tmp_path: Path) -
     """A Parquet column of floats has no texts of its own: '0.0' is its category '0'."""
     frame = make_frame(ROWS).assign(code=[0.0, 1.0, 2.5] * (ROWS // 3))
     path = write(frame, tmp_path / "t.parquet")
-    table = read(path, categorical=("code",), missing={"code": ("0.0",)})
+    table = read(path, categorical=("code",), missing={"code": ("0.0",)}, task="classification")
     assert Column("code", categories=("1", "2.5"), missing=True, missing_values=("0",)) == table.columns[2]
     assert () == table.remarks

@@ -24,6 +24,7 @@ def make_mixed() -> pd.DataFrame:
     """A column of each kind."""
     frame = make_frame(ROWS)
     frame.insert(0, "town", [*["Bern"] * 60, *["Chur"] * 50, *["Genf"] * 6, *["Sion"] * 2, *[None] * 2])
+    frame["kind"] = repeated("steel", "brass")
     frame["patient"] = repeated(*(f"p{k}" for k in range(40)))
     frame.loc[:11, "height"] = np.nan
     return frame.assign(note="a text")
@@ -34,6 +35,7 @@ MIXED = (
     "width: number, cm",
     "height: number, 12 missing",
     "outcome: the target, 3 classes: 0, 1, 2",
+    "kind: 2 categories, others refused",
     "patient: groups of rows, 40 of them; no feature",
     "note: left out (--drop)",
 )
@@ -45,7 +47,7 @@ def test_every_column_is_told_of(tmp_path: Path, ending: str) -> None:
     """Type, unit, categories, missing values; target, groups and what was left out; alike in each format."""
     table = read(write(make_mixed(), tmp_path / f"t{ending}"), **SETTINGS)
     assert MIXED == table.readings
-    line = "t: 120 rows, 3 features, classification of 'outcome' into 3 classes"
+    line = "t: 120 rows, 4 features, classification of 'outcome' into 3 classes"
     assert [line, *(f"  {reading}" for reading in MIXED)] == table.described().splitlines()
 
 
@@ -78,9 +80,9 @@ def test_of_many_columns_plain_numbers_are_left_out_first(tmp_path: Path) -> Non
     frame = make_mixed()
     frame.insert(0, "depth", np.linspace(0, 1, ROWS))
     table = read(write(frame, tmp_path / "t.csv"), **SETTINGS)
-    lines = table.described(6).splitlines()
+    lines = table.described(7).splitlines()
     assert [*(f"  {reading}" for reading in MIXED), "  … and 1 more"] == lines[1:]
-    assert "  depth: number" == table.described(7).splitlines()[1]
+    assert "  depth: number" == table.described(8).splitlines()[1]
 
 
 def test_columns_that_are_all_alike_are_not_told_of() -> None:
@@ -96,7 +98,7 @@ def test_command_tells_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     run(make_config(dataset=str(path), target="outcome", repository=tmp_path / "bundles", epochs=1))
     lines = capsys.readouterr().out.splitlines()
     assert ["  width: number", "  height: number", "  outcome: the target, 3 classes: 0, 1, 2"] == lines[1:4]
-    assert ["  number: number", f"Note: {identifier('every row has')}"] == lines[4:6]
+    assert ["  number: number", f"Note: {identifier('every row has')}", f"Note: {grades(0, 2)}"] == lines[4:7]
 
 
 # Identifiers
@@ -113,7 +115,7 @@ def identifier(which: str) -> str:
 @pytest.mark.parametrize("values", [range(ROWS), 10**6 + 977 * np.arange(ROWS)[::-1], np.arange(ROWS, dtype=float)])
 def test_numbers_of_their_own_are_noted(tmp_path: Path, ending: str, values: Any) -> None:
     """A whole number that never repeats is read as a number, and noted."""
-    table = read(write(make_frame(ROWS).assign(number=values), tmp_path / f"t{ending}"))
+    table = read(write(make_frame(ROWS).assign(number=values), tmp_path / f"t{ending}"), task="classification")
     assert (Column("number"), (identifier("every row has"),)) == (table.columns[-1], table.remarks)
 
 
@@ -124,14 +126,47 @@ def test_numbers_of_their_own_are_noted(tmp_path: Path, ending: str, values: Any
 )
 def test_other_numbers_are_not_noted(tmp_path: Path, values: Any) -> None:
     """What repeats, is missing or has decimals is no identifier."""
-    assert () == read(write(make_frame(ROWS).assign(number=values), tmp_path / "t.parquet")).remarks
+    path = write(make_frame(ROWS).assign(number=values), tmp_path / "t.parquet")
+    assert () == read(path, task="classification").remarks
 
 
 def test_long_tables_are_judged_by_their_first_rows(tmp_path: Path) -> None:
     """No more than a sample is kept, and the remark says so."""
     rows = SAMPLE + 100
-    table = read(write(make_frame(rows).assign(number=range(rows)), tmp_path / "t.parquet"))
+    path = write(make_frame(rows).assign(number=range(rows)), tmp_path / "t.parquet")
+    table = read(path, task="classification")
     assert (identifier("each of the first 16,384 rows has"),) == table.remarks
+
+
+# Grades
+
+
+def grades(lowest: int, highest: int) -> str:
+    """The remark on the target."""
+    return (
+        f"target 'outcome': whole numbers {lowest} … {highest} are taken as classes without an order; "
+        "--task ordinal if their order counts"
+    )
+
+
+@each_format
+@pytest.mark.parametrize("values", [range(1, 6), (-1.0, 0.0, 1.0), range(20)])
+def test_whole_numbers_in_a_row_may_be_grades(tmp_path: Path, ending: str, values: Any) -> None:
+    """They are classes unless it is asked for levels, and the remark says so."""
+    path = write(make_frame(ROWS).assign(outcome=repeated(*values)), tmp_path / f"t{ending}")
+    assert (grades(int(values[0]), int(values[-1])),) == read(path).remarks
+    for task in ("classification", "ordinal", "regression"):
+        assert () == read(path, task=task).remarks
+
+
+@each_format
+@pytest.mark.parametrize(
+    "values", [(0, 1), (1, 2), (1, 2, 4), (10, 20, 30), ("a", "b", "c"), ("1", "2", "many"), (True, False), (0.5, 1, 2)]
+)
+def test_other_targets_are_no_grades(tmp_path: Path, ending: str, values: tuple[object, ...]) -> None:
+    """Two classes, gaps, texts, truth values and decimals get no remark."""
+    path = write(make_frame(ROWS).assign(outcome=repeated(*values)), tmp_path / f"t{ending}")
+    assert () == read(path).remarks
 
 
 # Codes
@@ -149,20 +184,20 @@ def codes(text: str) -> str:
 def test_codes_with_leading_zeros_are_categories(tmp_path: Path, ending: str) -> None:
     """01234 is no number, wherever it stands in the column and whatever else is missing there; the remark says so."""
     path = write(make_frame(ROWS).assign(zip=repeated("94105", "01234", None)), tmp_path / f"t{ending}")
-    table = read(path)
+    table = read(path, task="classification")
     assert (Column("zip", categories=("01234", "94105"), missing=True), (codes("01234"),)) == (
         table.columns[-1],
         table.remarks,
     )
     np.testing.assert_array_equal([1.0, 0.0, np.nan], table.x[:3, -1])
-    numeric = read(path, numeric=("zip",))
+    numeric = read(path, numeric=("zip",), task="classification")
     assert (Column("zip", missing=True), ()) == (numeric.columns[-1], numeric.remarks)
     np.testing.assert_array_equal([94105.0, 1234.0, np.nan], numeric.x[:3, -1])
 
 
 def test_codes_of_a_frame_are_categories() -> None:
     """So where the texts come in memory."""
-    table = load_table(make_frame(ROWS).assign(zip=repeated("94105", "01234")), "outcome")
+    table = load_table(make_frame(ROWS).assign(zip=repeated("94105", "01234")), "outcome", task="classification")
     assert (("01234", "94105"), (codes("01234"),)) == (table.columns[-1].categories, table.remarks)
 
 
@@ -170,7 +205,7 @@ def test_codes_of_a_frame_are_categories() -> None:
 def test_numbers_with_leading_zeros_among_decimals_are_numbers(tmp_path: Path, ending: str) -> None:
     """A column with decimals is no column of codes, and a single zero is a number."""
     frame = make_frame(ROWS).assign(a=repeated("007", "1.5"), b=repeated("0", "10"), c=repeated("0.5", "00.25"))
-    table = read(write(frame, tmp_path / f"t{ending}"))
+    table = read(write(frame, tmp_path / f"t{ending}"), task="classification")
     assert (Column("a"), Column("b"), Column("c")) == table.columns[-3:]
     assert ([7.0, 0.0, 0.5], [1.5, 10.0, 0.25]) == (table.x[0, -3:].tolist(), table.x[1, -3:].tolist())
     assert () == table.remarks
@@ -180,7 +215,8 @@ def test_codes_that_do_not_repeat_are_refused(tmp_path: Path) -> None:
     """An identifier with leading zeros: the message says how it may be read all the same."""
     path = write(make_frame(ROWS).assign(zip=[f"{k:05d}" for k in range(ROWS)]), tmp_path / "t.csv")
     assert refused(path).endswith(
-        "an identifier or free text; leave it out with --drop zip, or read it as numbers with --numeric zip"
+        "an identifier or free text; leave it out with --drop zip, or read it as numbers with --numeric zip "
+        "(read as categories, for '00000' begins with a zero)"
     )
 
 

@@ -1,6 +1,7 @@
 """What the sections of a report work out, against independent oracles."""
 
 import copy
+import re
 import shlex
 from dataclasses import replace
 
@@ -22,7 +23,9 @@ from training.commands.parser import parse
 from training.config import FitConfig
 from training.data.embedded import digits
 from training.data.table import Column
+from training.epoch import Epoch
 from training.metrics import expected_calibration_error
+from training.report.charts.epochs import losses
 from training.report.charts.images import shape
 from training.report.gradients import flips, gradients, mean_absolute, spread
 from training.report.sections.calibration import calibration, confidence_bins
@@ -312,7 +315,10 @@ def test_summary_compares_intervals(mixed: Made, rival: tuple[float, float], wor
         (1.0, 0.9, "11 % more than"),
         (2.301, 1.0, "2.3 times"),
         (250.0, 2.0, "120 times"),
-        (1.001, 1.0, "as much as"),
+        (1.0, 1.0, "about"),
+        (1.02, 1.0, "about"),
+        (0.951, 1.0, "about"),
+        (1.06, 1.0, "6 % more than"),
         (0.5, 1.0, "50 % less than"),
         (0.05, 1.0, "less than a tenth of"),
         (0.001, 1.0, "less than a hundredth of"),
@@ -363,6 +369,19 @@ def test_course_of_epochs_that_were_not_stopped(values: Made) -> None:
     found = course(values.manifest, values.material)
     assert found is not None
     assert ((), 4, 4) == (found.events, found.epochs, len(found.plots))
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_legend_of_losses_lies_below_the_plot(validated: bool) -> None:
+    """No line runs through it: every label stands below that of the axis, those of one network side by side."""
+    names = ("ChainzRule", "ReLU network", "GELU network")
+    epochs = [Epoch(k, 20, 5 / k, 0.0, 0.0, validation_loss=6 / k if validated else None) for k in range(1, 21)]
+    drawn = re.findall(r'<text [^>]*y="([^"]+)"[^>]*>([^<]*)<', losses(dict.fromkeys(names, epochs), {"kept": 20}))
+    heights = {text.strip(): float(y) for y, text in drawn}
+    kinds = ("training", "validation") if validated else ("training",)
+    rows = [{heights[f"{name}, {kind}"] for kind in kinds} for name in names]
+    assert [1, 1, 1] == [len(row) for row in rows]
+    assert heights["epoch"] < min(rows[0]) < min(rows[1]) < min(rows[2])
 
 
 def test_encoding_of_plain_numbers_is_none(values: Made, mixed: Made) -> None:

@@ -212,3 +212,14 @@ def test_digest_changes_with_the_order_of_the_rows() -> None:
     """The same rows in another order are another table: the split would be another one."""
     table = make_table()
     assert table.sha256() != replace(table, x=table.x[::-1], y=table.y[::-1]).sha256()
+
+
+@pytest.mark.parametrize(
+    ("task", "into"),
+    [(Task.CLASSIFICATION, " into 3 classes"), (Task.ORDINAL, " into 3 levels"), (Task.REGRESSION, "")],
+)
+def test_repr_is_one_line_without_rows(task: Task, into: str) -> None:
+    """What a notebook shows of a table: its name, size, task, target and classes, and no value of its rows."""
+    table = make_table(task)
+    assert f"<Table {table.name}: 200 rows, 4 features, {task} of {table.target!r}{into}>" == repr(table)
+    assert repr(table) == f"<Table {table.described().splitlines()[0]}>"

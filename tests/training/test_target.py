@@ -228,6 +228,16 @@ def test_target_of_lists_or_structures_is_refused(tmp_path: Path, values: list[o
     assert "'outcome'" in refused(write(frame, tmp_path / "t.parquet"))
 
 
+def test_decimal_commas_in_a_target_are_told(tmp_path: Path) -> None:
+    """Numbers with commas are no classes: the message says how to write them; as classes they may be asked for."""
+    frame = make_frame(ROWS).assign(outcome=[f"{row % 7},5" for row in range(ROWS)])
+    path = write(frame, tmp_path / "t.csv")
+    remedy = "got '0,5', which has a decimal comma: write 0.5; or --task classification, which takes them as classes"
+    for task in (None, Task.REGRESSION, Task.ORDINAL):
+        assert remedy in refused(path, task=task)
+    assert 7 == len(read(path, task=Task.CLASSIFICATION).classes)
+
+
 def test_too_few_rows_are_refused_by_the_split(tmp_path: Path) -> None:
     """A table of 99 rows is read, and refused when it is split."""
     table = read(write(make_frame(99), tmp_path / "rods.csv"))

@@ -3,6 +3,7 @@
 from rich.console import Console
 
 from model.manifest import Tuning
+from training.commands.naming import check_before_reading, note_on_versions
 from training.config import FitConfig
 from training.data.load import load
 from training.data.table import Table
@@ -13,8 +14,10 @@ from training.progress import TrainingProgress, notes, summary
 def run(config: FitConfig) -> None:
     """Load, train, write the bundle and say what came of it."""
     console = Console()
+    check_before_reading(config)
     table = load(config)
     tell_of(table, console)
+    tell_of_versions(config, table, console)
     train_and_tell(config, table, console)
 
 
@@ -23,6 +26,13 @@ def tell_of(table: Table, console: Console) -> None:
     console.out(table.described(), highlight=False)
     for remark in table.remarks:
         console.out(f"Note: {remark}", highlight=False)
+
+
+def tell_of_versions(config: FitConfig, table: Table, console: Console) -> None:
+    """Say that the repository has another model of the same name, if it has."""
+    note = note_on_versions(config, table)
+    if note is not None:
+        console.out(f"Note: {note}", highlight=False)
 
 
 def train_and_tell(config: FitConfig, table: Table, console: Console, tuning: Tuning | None = None) -> None:

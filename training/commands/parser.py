@@ -17,6 +17,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as ParsingError
 
 from training.commands.settings import COMMANDS, HEADINGS, Command, FitCommand, FoldsCommand, TuneCommand
+from training.config import FitConfig
 from training.errors import SettingsError
 from training.settings import did_you_mean, validated
 from training.settings_file import TABLES, read_settings
@@ -51,7 +52,7 @@ def parse(arguments: Sequence[str]) -> Command:
         SystemExit: help was asked for, and printed.
     """
     try:
-        parsed = _source()(args=list(arguments))()
+        parsed = _source(arguments[0] if arguments else "")(args=list(arguments))()
     except ParsingError as error:
         raise SettingsError(_of_parsing(str(error))) from error
     name = next((name for name in COMMANDS if isinstance(parsed.get(name), dict)), None)
@@ -86,7 +87,8 @@ def _of_parsing(message: str) -> str:
     return f"--{found[1].replace('_', '-')}: {found[2]}" if found else message
 
 
-def _source() -> CliSettingsSource[ArgumentParser]:
+def _source(command: str) -> CliSettingsSource[ArgumentParser]:
+    """The parser, which hints at the flags of this command where one is unknown; of all, where it is no command."""
     groups: dict[str, dict[str, Any]] = {}  # argparse has no public name for the type of a group
 
     def add_argument(parser: ArgumentParser, *names: str, **settings: Any) -> Action:
@@ -119,7 +121,7 @@ def _source() -> CliSettingsSource[ArgumentParser]:
 
     return CliSettingsSource(
         Train,
-        root_parser=_Parser(prog=PROGRAM, description=Train.__doc__, allow_abbrev=False),
+        root_parser=_Parser(prog=PROGRAM, description=Train.__doc__, allow_abbrev=False, command=command),
         parse_args_method=ArgumentParser.parse_args,
         add_argument_method=add_argument,
         add_parser_method=add_parser,
@@ -129,11 +131,35 @@ def _source() -> CliSettingsSource[ArgumentParser]:
 class _Parser(ArgumentParser):
     """One line for what is wrong, and an exit of the caller's own."""
 
+    def __init__(self, *, command: str = "", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._command = command
+
     def error(self, message: str) -> NoReturn:
         unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
-        flags = {"--" + name.replace("_", "-"): name for model in COMMANDS.values() for name in model.model_fields}
-        hint = did_you_mean(unknown[1], flags) if unknown else ""
+        hint = _hint(unknown[1], self._command) if unknown else ""
         raise SettingsError(f"{message.removeprefix('argument ')}{hint}")
+
+
+def _hint(flag: str, command: str) -> str:
+    """Where an unknown flag belongs, or how it may have been meant."""
+    flags = {name: _flags(model) for name, model in COMMANDS.items()}
+    others = [name for name in COMMANDS if flag in flags[name]]
+    if others:
+        return f" ({flag} is a flag of {' and '.join(f'`{name}`' for name in others)})"
+    known = flags.get(command) or {each: name for of_one in flags.values() for each, name in of_one.items()}
+    return did_you_mean(flag, known)
+
+
+def _flags(model: type[FitConfig]) -> dict[str, str]:
+    """The fields by their flags, switches by both of theirs."""
+    flags = {}
+    for name, field in model.model_fields.items():
+        if name != "dataset":
+            flags["--" + name.replace("_", "-")] = name
+            if field.annotation is bool:
+                flags["--no-" + name.replace("_", "-")] = name
+    return flags
 
 
 class _Pairs(Action):

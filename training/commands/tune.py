@@ -9,7 +9,8 @@ from rich.console import Console
 from model import bundle
 from training.checkpoint import check_unused
 from training.commands.files import check_place, write_text
-from training.commands.fit import tell_of, train_and_tell
+from training.commands.fit import tell_of, tell_of_versions, train_and_tell
+from training.commands.naming import check_before_reading
 from training.commands.settings import TuneCommand
 from training.config import FitConfig
 from training.data.load import load
@@ -31,6 +32,7 @@ def run(command: TuneCommand) -> None:
         check_place(command.study, folder=False)
     if command.fit:
         check_unused(command.checkpoints, resume=command.resume)
+        check_before_reading(command)
     table = load(command)
     if command.fit:
         bundle.check_writable(command.repository, command.name or table.name)
@@ -39,6 +41,8 @@ def run(command: TuneCommand) -> None:
         output = OUTPUT / (command.name or table.name)
         check_place(output, folder=True)
     tell_of(table, console)
+    if command.fit:
+        tell_of_versions(command, table, console)
     seconds: list[float] = []
 
     def tell(trial: Trial) -> None:

@@ -108,10 +108,10 @@ class CategoricalCells:
         return values
 
     def reading(self) -> str:
-        """How the column was read, in some words; once that is decided."""
+        """How the column was read, and whether the service will take a text that no row has; once that is decided."""
         rare = len(self.counts) - self._kept
         what = f"{self._kept:,} {'category' if self._kept == 1 else 'categories'}"
-        what += f", {rare:,} {'is' if rare == 1 else 'are'} taken as 'other'" if rare else ""
+        what += f", {rare:,} {'is' if rare == 1 else 'are'} taken as 'other'" if rare else ", others refused"
         return reading_of(what, self._column.unit, self.missing)
 
     def remarks(self) -> tuple[str, ...]:

@@ -65,7 +65,10 @@ class TextCells:
     def decide(self) -> Column:
         """What the column is; raises DataError if it cannot be learned from."""
         if self._codes.shown is not None:
-            self._categorical.advice += f", or read it as numbers with --numeric {quote(self._name)}"
+            self._categorical.advice += (
+                f", or read it as numbers with --numeric {quote(self._name)} (read as categories, for "
+                f"{self._codes.shown!r} begins with a zero)"
+            )
             self._chosen = self._categorical
             return self._categorical.decide()
         if self._numeric.odd is None:
@@ -76,7 +79,8 @@ class TextCells:
             raise DataError(_date_message(self._where, self._name, f"{text!r} in row {row + 1}"))
         comma = misspelled(self._categorical.counts)
         if comma is not None:
-            raise DataError(comma_message(self._where, self._name, comma, row if comma == text.strip() else None))
+            otherwise = f"name the column in --categorical, or leave it out with --drop {quote(self._name)}"
+            raise DataError(comma_message(self._where, comma, otherwise, row if comma == text.strip() else None))
         values, _ = texts_to_numbers(different)
         numbers = int((~np.isnan(values)).sum())
         if numbers > NUMBERS_AT_MOST and numbers >= len(different) / 2:

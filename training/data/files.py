@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from training.data.source import Source, frame_source, parquet_source
+from training.data.source import Source, frame_source, name_of, parquet_source
 from training.errors import DataError
 
 NA_TEXTS = (
@@ -38,7 +38,7 @@ def open_table(path: Path, as_text: Collection[str] = ()) -> Source:
     if path.suffix == ".parquet":
         return parquet_source(path)
     if path.name.endswith((".csv", ".csv.gz")):
-        return frame_source(read_csv(path, as_text), path.name.split(".")[0], str(path), NA_TEXTS)
+        return frame_source(read_csv(path, as_text), name_of(path), str(path), NA_TEXTS)
     raise DataError(f"{path}: expected a .csv, .csv.gz or .parquet file, got {path.suffix or 'no ending'!r}")
 
 
@@ -91,12 +91,16 @@ def _check_shape(path: Path) -> tuple[list[str], set[str]]:
     with opened(path, "rt", encoding="utf-8-sig", newline="") as file:
         rows = filter(None, csv.reader(file, skipinitialspace=True))
         names = next(rows, [])
+        if not names:
+            raise DataError(f"{path}: expected a header and rows, but the file is empty")
         repeated = sorted({name for name in names if name and names.count(name) > 1})
         if repeated:
             raise DataError(f"{path}: expected columns with names of their own, got {repeated} more than once")
-        if len(names) == 1 and names[0].count(";"):
+        separators = ((";", "semicolons"), ("\t", "tabs"))
+        found = next((plural for separator, plural in separators if separator in names[0]), None)
+        if len(names) == 1 and found:
             raise DataError(
-                f"{path}: expected commas between the values, got a header separated by semicolons: {names[0]!r}"
+                f"{path}: expected commas between the values, got a header separated by {found}: {names[0]!r}"
             )
         for number, row in enumerate(rows, 1):
             for place, cell in enumerate(row):

@@ -105,7 +105,7 @@ class NumericCells:
         if self.odd:
             row, text = self.odd
             if misspelled([text]) is not None:
-                raise DataError(comma_message(self._where, self._column.name, text.strip(), row, categorical=False))
+                raise DataError(comma_message(self._where, text.strip(), drop, row))
             raise DataError(
                 f"{self._where}: expected numbers, got {text!r} in row {row + 1}; "
                 f"name that text by --missing if it stands for a missing value, or {drop}"

@@ -23,7 +23,7 @@ from training.data.files import open_table
 from training.data.readings import of_target, readings
 from training.data.source import Source
 from training.data.table import Table
-from training.data.target import read_target
+from training.data.target import read_target, remarks_on
 from training.errors import DataError
 
 
@@ -71,10 +71,11 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
     if start != source.rows:
         raise DataError(f"{source.where}: cannot read the table: expected {source.rows} rows, got {start}")
     columns = tuple(reader.decide() for reader in readers.values())
+    asked = Task(config.task) if config.task else None
     y, classes, task = read_target(
         f"{source.where}: target {target!r}",
         source.column(target),
-        Task(config.task) if config.task else None,
+        asked,
         Markers(config.missing.get(target, ()), source.missing),
         _order(source, target),
     )
@@ -105,6 +106,7 @@ def make_table(source: Source, config: FitConfig, *, test_rows: int = 0) -> Tabl
                 for text in markers[column.name].not_met(numeric=not column.categorical)
             ),
             *(remark for reader in readers.values() for remark in reader.remarks()),
+            *remarks_on(target, classes, asked),
         ),
         readings=readings(
             source.schema.names,

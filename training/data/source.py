@@ -77,6 +77,11 @@ def frame_source(frame: pd.DataFrame, name: str, where: str, missing: tuple[str,
     return Source(name, where, table.schema, len(frame), table.nbytes, frozenset(), read, missing)
 
 
+def name_of(path: Path) -> str:
+    """What the table in a file is called: the file without its endings."""
+    return path.name.split(".")[0]
+
+
 def parquet_source(path: Path) -> Source:
     """A Parquet file as a source: no more than a batch of it is in memory; raises DataError if it is none."""
     try:
@@ -97,7 +102,7 @@ def parquet_source(path: Path) -> Source:
         yield from file.iter_batches(batch_size=rows, columns=list(columns))
 
     size = max(size, metadata.num_rows * len(schema) * 8)
-    return Source(path.name.split(".")[0], str(path), schema, metadata.num_rows, size, categories, read)
+    return Source(name_of(path), str(path), schema, metadata.num_rows, size, categories, read)
 
 
 def _array(where: str, column: pd.Series) -> pa.Array:

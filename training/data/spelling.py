@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from shlex import quote
 
 import numpy as np
 import pyarrow as pa
@@ -56,15 +55,14 @@ def misspelled(texts: Iterable[str]) -> str | None:
     return next((text for text in commas if not THOUSANDS.fullmatch(text)), commas[0])
 
 
-def comma_message(where: str, name: str, text: str, row: int | None = None, *, categorical: bool = True) -> str:
+def comma_message(where: str, text: str, otherwise: str, row: int | None = None) -> str:
     """What is wrong with a number that has a comma.
 
     Args:
         where: begins the message.
-        name: of the column.
         text: as `misspelled` gives it.
+        otherwise: what else may be done than to write it with a point.
         row: of it, from 0, where that is known.
-        categorical: whether the column may as well be named as categorical.
     """
     got = f"{text!r}" + ("" if row is None else f" in row {row + 1}")
     if THOUSANDS.fullmatch(text):
@@ -72,7 +70,4 @@ def comma_message(where: str, name: str, text: str, row: int | None = None, *, c
     else:
         expected, why = "numbers with a decimal point", "which has a decimal comma"
         plain = text.replace(".", "").replace(",", ".")
-    otherwise = f"name the column in --categorical, or leave it out with --drop {quote(name)}"
-    if not categorical:
-        otherwise = f"leave it out with --drop {quote(name)}"
     return f"{where}: expected {expected}, got {got}, {why}: write {plain}; or {otherwise}"

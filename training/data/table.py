@@ -88,15 +88,22 @@ class Table:
             columns: how many of them at most, those first that are no plain numbers; a last line says how many more
                 there are.
         """
-        line = f"{self.name}: {len(self.y):,} rows, {len(self.columns)} features, {self.task} of {self.target!r}"
-        if self.classes:
-            line += f" into {len(self.classes)} {'levels' if self.task is Task.ORDINAL else 'classes'}"
         plain = [reading.endswith(": number") for reading in self.readings]
         told = sorted(sorted(range(len(plain)), key=plain.__getitem__)[:columns])  # of many, plain numbers are left out
-        lines = [line, *(f"  {self.readings[k]}" for k in told)]
+        lines = [self._line(), *(f"  {self.readings[k]}" for k in told)]
         if len(told) < len(plain):
             lines.append(f"  … and {len(plain) - len(told):,} more")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        """One line, without a value of any row; `described` says more of the columns."""
+        return f"<Table {self._line()}>"
+
+    def _line(self) -> str:
+        line = f"{self.name}: {len(self.y):,} rows, {len(self.columns)} features, {self.task} of {self.target!r}"
+        if self.classes:
+            line += f" into {len(self.classes)} {'levels' if self.task is Task.ORDINAL else 'classes'}"
+        return line
 
     def sha256(self) -> str:
         """SHA-256 of columns, features, targets and groups: the same figure means the same table."""

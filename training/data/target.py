@@ -1,13 +1,17 @@
 """The column to predict: classes, levels or values."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from model.outputs import Task
 from training.data.cells import NONE, TEXTS, Kind, Markers, kind_of, texts_to_numbers, to_numbers, to_texts
 from training.data.numbers import NumberSurvey
+from training.data.spelling import comma_message, misspelled
 from training.errors import DataError
 
 LEVELS = "levels as numbers, or as ordered categories (of Parquet or pandas), so that their order is known"
@@ -43,6 +47,10 @@ def read_target(
     if odd is None and not np.isfinite(values).all():
         row = int(np.argmax(~np.isfinite(values)))
         raise DataError(f"{where}: expected finite numbers, got {values[row]} in row {row + 1}")
+    if texts is not None and odd is not None and not order and task is not Task.CLASSIFICATION:
+        comma = misspelled(pc.unique(texts).to_pylist())
+        if comma is not None:
+            raise DataError(comma_message(where, comma, "--task classification, which takes them as classes"))
     task = task or (Task.CLASSIFICATION if order else _infer(kind, values, odd))
     if kind is Kind.TRUTH and task is Task.ORDINAL:
         raise DataError(f"{where}: expected {LEVELS}, got truth values; --task classification takes them")
@@ -67,6 +75,24 @@ def read_target(
             f"{where}: expected classes that repeat, got {len(names)} different values in {len(places)} rows"
         )
     return places, tuple(names), task
+
+
+def remarks_on(target: str, classes: tuple[str, ...], task: Task | None) -> tuple[str, ...]:
+    """What a target's owner may want to read otherwise: three or more whole numbers in a row may be grades.
+
+    Args:
+        target: its name.
+        classes: their names.
+        task: that was asked for; None where it was told by the values.
+    """
+    whole = [int(name) for name in classes if re.fullmatch(r"0|-?[1-9]\d*", name)]
+    if task is not None or len(classes) < 3 or len(whole) < len(classes) or whole[-1] - whole[0] != len(whole) - 1:
+        return ()
+    remark = (
+        f"target {target!r}: whole numbers {whole[0]} … {whole[-1]} are taken as classes without an order; "
+        "--task ordinal if their order counts"
+    )
+    return (remark,)
 
 
 def _numbers(cells: pa.Array, texts: pa.Array | None, missing: Markers) -> tuple[NDArray[np.float64], int | None]:

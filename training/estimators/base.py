@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from model.distance import first_order_distance
 from model.export import export
-from model.manifest import Calibration, DregForm
+from model.manifest import Calibration
 from model.network import CRNetwork
 from model.outputs import Task
 from training.calibrate import UNSCALED, calibrate
@@ -59,88 +59,11 @@ class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn com
 
     _task: Task
 
-    def __init__(
-        self,
-        *,
-        hidden: Sequence[int] = (64, 64),
-        degree: int = 3,
-        bound: float | None = 3.0,
-        dreg: DregForm = "local",
-        dreg_weight: float | None = None,
-        dreg_start: float = 0.0,
-        dreg_schedule: Literal["constant", "linear", "cosine"] = "linear",
-        dreg_ramp: tuple[float, float] = (0.0, 0.5),
-        dreg_target: float | None = None,
-        epochs: int | None = None,
-        batch_size: int = 64,
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-4,
-        validation_share: float = 0.0,
-        patience: int | None = None,
-        calibration_share: float = 0.2,
-        categorical: Sequence[Hashable] = (),
-        min_category_rows: int = 10,
-        unseen_missing: Literal["refuse", "impute"] = "refuse",
-        device: Literal["auto", "cpu", "cuda"] = "auto",
-        precision: Literal["32", "bf16", "16"] = "32",
-        compile: bool = False,  # noqa: A002  (FitConfig's name)
-        threads: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        """Keep the settings, unchecked as scikit-learn wants it; `fit` checks them.
-
-        Args:
-            hidden: units of each hidden layer.
-            degree: of the polynomials.
-            bound: where their tangent continuation begins, in units of z; None for pure polynomials.
-            dreg: form of the derivative penalty.
-            dreg_weight: its weight λ at the end; None for that of `FitConfig.weight_for`.
-            dreg_start: λ at the start.
-            dreg_schedule: how λ moves between them.
-            dreg_ramp: where it moves, as shares of the training.
-            dreg_target: p99 of the gradient norm on the validation rows at which λ stops rising.
-            epochs: passes over the training rows; None for 20, or more on few rows (`FitConfig.epochs_for`).
-            batch_size: rows a step.
-            learning_rate: of AdamW, at its peak.
-            weight_decay: of AdamW, on the weight matrices.
-            validation_share: of the training rows, kept to watch the training by.
-            patience: epochs without a better loss on the validation rows after which training stops.
-            calibration_share: of the rows, kept out of training to calibrate the gradient norm (and probabilities) on;
-                nothing is kept of fewer than 100 rows, or where it is 0, and `calibration_` is None then.
-            categorical: columns that are categories although they hold numbers: names of a DataFrame's columns, else
-                places.
-            min_category_rows: training rows below which categories are taken together as one more.
-            unseen_missing: what a missing value gets in a column that missed none in `fit`: an error, or the mean.
-            device: what to train on.
-            precision: of the matrix products.
-            compile: let torch.compile fuse the training step.
-            threads: of torch, while it trains.
-            random_state: of the held-out rows, the weights and the order of the rows.
-        """
-        self.hidden = hidden
-        self.degree = degree
-        self.bound = bound
-        self.dreg = dreg
-        self.dreg_weight = dreg_weight
-        self.dreg_start = dreg_start
-        self.dreg_schedule = dreg_schedule
-        self.dreg_ramp = dreg_ramp
-        self.dreg_target = dreg_target
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.validation_share = validation_share
-        self.patience = patience
-        self.calibration_share = calibration_share
-        self.categorical = categorical
-        self.min_category_rows = min_category_rows
-        self.unseen_missing = unseen_missing
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.threads = threads
-        self.random_state = random_state
+    # Of the settings, which each task has in a signature of its own: what is read here.
+    calibration_share: float
+    categorical: Sequence[Hashable]
+    unseen_missing: Literal["refuse", "impute"]
+    unseen_category: Literal["refuse", "impute"]
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train a network.
@@ -153,7 +76,8 @@ class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn com
             ValueError: a setting is out of its range, or the rows cannot be learned from; the message names it.
             training.errors.DivergenceError: the loss is no longer finite.
         """
-        config = config_of(self.get_params(deep=False))
+        with plain_errors():
+            config = config_of(self.get_params(deep=False))
         target = name_of_target(y)
         frame, y = read_training(self, X, y, numeric_target=self._task is Task.REGRESSION)
         encoded, classes = self._encode_targets(y)
@@ -169,6 +93,8 @@ class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn com
             validation_share=config.validation_share,
             seed=config.seed,
         )
+        if self.unseen_category == "impute":
+            self._columns = self._columns.imputing(rows[parts.training])
         threads = torch.get_num_threads()
         try:
             with plain_errors(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -218,6 +144,9 @@ class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn com
 
     def export(self, repository: str | Path, name: str, X: Any = None, y: Any = None) -> Path:
         """Write a bundle, the next version of `name`, from which `chainzrule-serve` serves this network.
+
+        The service refuses a category that `fit` did not see where it took no rare ones together, whatever
+        `unseen_category` is.
 
         Args:
             repository: folder of models; made if it is not there.
@@ -303,7 +232,9 @@ class CREstimator(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn com
             return
         answers = ask_graph(graph, table, parts.calibration, len(config.hidden))
         self.calibration_ = calibrate(answers, scaling.excess(table, parts.calibration), temperature)
-        origin = provenance(config, table, parts, epochs=len(history), seconds=seconds)
+        origin = provenance(
+            config, table, parts, epochs=len(history), seconds=seconds, reached_weight=history[-1].weight
+        )
         if weights is not None:
             own = dict(zip(table.classes, weights.tolist(), strict=True))
             origin = origin.model_copy(update={"settings": origin.settings | {"class_weight": own}})

@@ -5,7 +5,8 @@ are read by what it told. Shapes: n rows, d features. A raw row is as in `model.
 feature's unit, the number of a category, or NaN where a value is missing. Rows are counted from 1 in messages.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,8 @@ class Columns:
     """What `fit` learned of each feature, by which later rows are read."""
 
     columns: tuple[Column, ...]
+    frequent: Mapping[str, float] = field(default_factory=dict)
+    """By feature the number of the category that an unknown one is taken for; none where it is refused."""
 
     @classmethod
     def learn(cls, x: pd.DataFrame, config: FitConfig, *, unseen_missing: bool) -> "Columns":
@@ -51,18 +54,36 @@ class Columns:
         columns = [_unvarying(source, name, config) or _varying(source, name, config) for name in source.schema.names]
         return cls(tuple(replace(column, missing=True) if unseen_missing else column for column in columns))
 
+    def imputing(self, rows: NDArray[np.float32]) -> "Columns":
+        """The same, but that an unknown category is taken for the most frequent one.
+
+        Args:
+            rows: raw rows [n, d] by which that is told; of as frequent ones it is the first.
+        """
+        frequent = {}
+        for place, column in enumerate(self.columns):
+            there = rows[~np.isnan(rows[:, place]), place]
+            if column.categorical and len(there):
+                numbers, counts = np.unique(there, return_counts=True)
+                frequent[column.name] = float(numbers[np.argmax(counts)])
+        return replace(self, frequent=frequent)
+
     def encode(self, x: pd.DataFrame) -> NDArray[np.float32]:
         """The raw rows [n, d] of a table with these columns.
 
         Raises:
             DataError: a number is infinite or beyond float32, a value is missing or a category unknown where `fit` had
-                none such. The message names the column and the row.
+                none such and the settings take none. The message names the column and the row.
         """
         source = frame_source(x.set_axis([column.name for column in self.columns], axis=1), WHERE, WHERE)
         rows = np.empty(x.shape, np.float32)
         for place, column in enumerate(self.columns):
-            read = _numbers_of_categories if column.categorical else _numbers
-            values = read(column, source.column(column.name))
+            cells = source.column(column.name)
+            values = (
+                _numbers_of_categories(column, cells, self.frequent.get(column.name))
+                if column.categorical
+                else _numbers(column, cells)
+            )
             absent = np.isnan(values)
             if absent.any() and not column.missing:
                 raise DataError(
@@ -78,12 +99,12 @@ def _where(name: str) -> str:
 
 
 def _varying(source: Source, name: str, config: FitConfig) -> Column:
-    field = source.schema.field(name)
-    reader = reader_of(_where(name), field, config, Markers())
+    cells = source.schema.field(name)
+    reader = reader_of(_where(name), cells, config, Markers())
     try:
         reader.survey(source.column(name), 0)
     except pa.ArrowException as error:
-        raise DataError(f"{_where(name)}: cannot read values of the type {field.type}") from error
+        raise DataError(f"{_where(name)}: cannot read values of the type {cells.type}") from error
     return reader.decide()
 
 
@@ -120,7 +141,7 @@ def _numbers(column: Column, cells: pa.Array) -> NDArray[np.float64]:
     return values
 
 
-def _numbers_of_categories(column: Column, cells: pa.Array) -> NDArray[np.float64]:
+def _numbers_of_categories(column: Column, cells: pa.Array, frequent: float | None) -> NDArray[np.float64]:
     if kind_of(cells.type) is Kind.OTHER:
         raise DataError(f"{_where(column.name)}: expected categories, as in the rows of fit, got the type {cells.type}")
     numbers = {text: float(number) for number, text in enumerate(column.categories)}
@@ -130,13 +151,13 @@ def _numbers_of_categories(column: Column, cells: pa.Array) -> NDArray[np.float6
     different = encoded.dictionary.to_pylist()
     places = encoded.indices.fill_null(len(different)).to_numpy(zero_copy_only=False)
     unknown = [place for place, text in enumerate(different) if text not in numbers]
-    if unknown and not column.other:
+    if unknown and not column.other and frequent is None:
         row = int(np.argmax(np.isin(places, unknown)))
         shown = ", ".join(map(repr, column.categories[:SHOWN])) + (", …" if len(column.categories) > SHOWN else "")
         raise DataError(
             f"{_where(column.name)}: expected one of the categories {shown}, as in the rows of fit, got "
-            f"{different[places[row]]!r} in row {row + 1}"
+            f"{different[places[row]]!r} in row {row + 1}; unseen_category='impute' takes it for the most frequent one"
         )
-    other = float(len(column.categories))
+    other = float(len(column.categories)) if column.other or frequent is None else frequent
     values: NDArray[np.float64] = np.array([*(numbers.get(text, other) for text in different), np.nan])[places]
     return values

@@ -59,13 +59,14 @@ class CROrdinalClassifier(Classifier):
         categorical: Sequence[Hashable] = (),
         min_category_rows: int = 10,
         unseen_missing: Literal["refuse", "impute"] = "refuse",
+        unseen_category: Literal["refuse", "impute"] = "refuse",
         device: Literal["auto", "cpu", "cuda"] = "auto",
         precision: Literal["32", "bf16", "16"] = "32",
         compile: bool = False,  # noqa: A002  (FitConfig's name)
         threads: int = 1,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        """Keep the settings, unchecked as scikit-learn wants it: those of `CRClassifier`, and one more.
+        """Keep the settings, unchecked as scikit-learn wants it; `fit` checks them.
 
         Args:
             hidden: units of each hidden layer.
@@ -83,50 +84,53 @@ class CROrdinalClassifier(Classifier):
             weight_decay: of AdamW, on the weight matrices.
             validation_share: of the training rows, kept to watch the training by.
             patience: epochs without a better loss on the validation rows after which training stops.
-            calibration_share: of the rows, kept to calibrate on.
+            calibration_share: of the rows, kept out of training to calibrate the gradient norm and the
+                probabilities on; nothing is kept of fewer than 100 rows, or where it is 0: `calibration_` is None then.
             temperature: scale the logits by one number so that probabilities fit the calibration rows, if there are
                 any.
             class_weight: of each class in the loss: 'balanced' for n / (K n_k), a dictionary for one's own weights (1
                 where a class is not in it), None for 1.
             levels: every level, from the lowest to the highest; None where `y` says their order.
-            categorical: columns that are categories although they hold numbers.
+            categorical: columns that are categories although they hold numbers: names of a DataFrame's columns, else
+                places.
             min_category_rows: training rows below which categories are taken together as one more.
             unseen_missing: what a missing value gets in a column that missed none in `fit`: an error, or the mean.
+            unseen_category: what a category gets that `fit` did not see, in a column where it took no rare ones
+                together: an error, or the most frequent category of the training rows. The service refuses it always.
             device: what to train on.
             precision: of the matrix products.
             compile: let torch.compile fuse the training step.
             threads: of torch, while it trains.
             random_state: of the held-out rows, the weights and the order of the rows.
         """
-        super().__init__(
-            hidden=hidden,
-            degree=degree,
-            bound=bound,
-            dreg=dreg,
-            dreg_weight=dreg_weight,
-            dreg_start=dreg_start,
-            dreg_schedule=dreg_schedule,
-            dreg_ramp=dreg_ramp,
-            dreg_target=dreg_target,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            validation_share=validation_share,
-            patience=patience,
-            calibration_share=calibration_share,
-            temperature=temperature,
-            class_weight=class_weight,
-            categorical=categorical,
-            min_category_rows=min_category_rows,
-            unseen_missing=unseen_missing,
-            device=device,
-            precision=precision,
-            compile=compile,
-            threads=threads,
-            random_state=random_state,
-        )
+        self.hidden = hidden
+        self.degree = degree
+        self.bound = bound
+        self.dreg = dreg
+        self.dreg_weight = dreg_weight
+        self.dreg_start = dreg_start
+        self.dreg_schedule = dreg_schedule
+        self.dreg_ramp = dreg_ramp
+        self.dreg_target = dreg_target
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.validation_share = validation_share
+        self.patience = patience
+        self.calibration_share = calibration_share
+        self.temperature = temperature
+        self.class_weight = class_weight
         self.levels = levels
+        self.categorical = categorical
+        self.min_category_rows = min_category_rows
+        self.unseen_missing = unseen_missing
+        self.unseen_category = unseen_category
+        self.device = device
+        self.precision = precision
+        self.compile = compile
+        self.threads = threads
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train a network.

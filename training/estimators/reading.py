@@ -18,7 +18,8 @@ from sklearn.utils.validation import check_consistent_length, check_X_y, validat
 
 from model.errors import ModelError
 from training.config import several
-from training.errors import DataError
+from training.errors import DataError, TrainingError
+from training.estimators.advice import in_python
 
 TARGET = "target"
 """What is predicted, where y has no name."""
@@ -27,11 +28,17 @@ _OF_NUMBERS: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": "allow-
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise what is wrong with rows or settings as the ValueError that callers of scikit-learn expect."""
+    """Raise what is wrong with rows or settings as the ValueError that callers of scikit-learn expect.
+
+    Its advice is about parameters, as that of any error of a training is.
+    """
     try:
         yield
     except (DataError, ModelError) as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(in_python(str(error))) from error
+    except TrainingError as error:
+        error.args = (in_python(str(error)),)
+        raise
 
 
 def read_training(

@@ -11,7 +11,8 @@ from training.config import FitConfig
 from training.estimators.columns import WHERE
 from training.settings import validated
 
-OWN = {"random_state", "categorical", "calibration_share", "class_weight", "levels", "unseen_missing"}
+UNSEEN = ("unseen_missing", "unseen_category")
+OWN = {"random_state", "categorical", "calibration_share", "class_weight", "levels", *UNSEEN}
 """Parameters that mean something else here than settings of that name, or are none."""
 
 
@@ -28,9 +29,10 @@ def config_of(parameters: Mapping[str, Any]) -> FitConfig:
     if parameters.get("class_weight") == "balanced":
         given["class_weight"] = "balanced"
     seed = seed_of(parameters["random_state"])
-    missing, share = parameters["unseen_missing"], parameters["calibration_share"]
-    if missing not in ("refuse", "impute"):
-        raise ValueError(f"unseen_missing: expected 'refuse' or 'impute', got {missing!r}")
+    for name in UNSEEN:
+        if parameters[name] not in ("refuse", "impute"):
+            raise ValueError(f"{name}: expected 'refuse' or 'impute', got {parameters[name]!r}")
+    share = parameters["calibration_share"]
     if not isinstance(share, int | float | np.number) or not 0 <= share < 0.5:
         raise ValueError(f"calibration_share: expected a share from 0 to below 0.5, got {share!r}")
     if share:  # which a training run always has

@@ -10,12 +10,13 @@ The rule says that the price is within what so many rows can tell; it does not s
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from model.manifest import TunedNetwork, Tuning
 from model.outputs import Task
+from training.errors import DataError
 
 LOSSES: dict[Task, tuple[str, Callable[[float], float]]] = {
     Task.CLASSIFICATION: ("negative log-likelihood", lambda loss: loss),
@@ -102,6 +103,25 @@ class Front:
     """Whether these rows also chose the epoch of each network (patience)."""
     weight_range: tuple[float, float] = (0.0, math.inf)
     """The least and the greatest λ that could be tried besides 0."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """All else that its figures follow from: the settings of every trial by their names, and `table`, its SHA-256."""
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """See that a network is trained on the table and by the settings that this search was made with.
+
+        Args:
+            settings: of that training, as `settings` of this.
+
+        Raises:
+            DataError: one of them is another, or was not searched over.
+        """
+        for name, searched in self.settings.items():
+            if settings[name] != searched:
+                what = "the same table" if name == "table" else f"{name} = {searched!r}, as in the search"
+                got = "another one" if name == "table" else repr(settings[name])
+                raise DataError(
+                    f"tuning: expected {what}, got {got}; to train otherwise, pass **front.chosen.settings() instead"
+                )
 
     @property
     def metric(self) -> str:

@@ -118,7 +118,15 @@ def search(config: TuneConfig, table: Table, on_trial: Callable[[Trial], None] =
         balanced=base.class_weight == "balanced",
         stopped_early=base.patience is not None,
         weight_range=(least, greatest),
+        settings=searched_with(base, table),
     )
+
+
+def searched_with(config: FitConfig, table: Table) -> dict[str, Any]:
+    """What the figures of every trial follow from, but for what is searched and how the rows are watched."""
+    searched = {"dreg_weight", "dreg_start", "hidden", "learning_rate", "validation_share"}
+    settings = config.model_dump(mode="json", include=set(FitConfig.model_fields) - WITHOUT_EFFECT - searched)
+    return settings | {"table": table.sha256()}
 
 
 def _proposed(trial: optuna.Trial, config: TuneConfig, base: FitConfig, weights: tuple[float, float]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {Outcome.CONSISTENT: DONE, Outcome.SHIFTED: FOUND, Outcome.INSUFFICIENT: UNDECIDED}
 SETTINGS = ("device", "threads", "elevated_percentile", "critical_percentile")
-WORST_SHOWN = 5
 WORST_AT_MOST = 1000
 
 
@@ -158,7 +157,7 @@ def summary(report: AuditReport) -> str:
                 row.label if row.label is not None else number(row.value),
                 ", ".join(f"{steep.feature} ({steep.gradient:+.3g})" for steep in row.features[:3]),
             ]
-            for row in report.worst[:WORST_SHOWN]
+            for row in report.worst
         ]
         lines += [
             table(["steepest row", "norm", "verdict", "predicted", "features (gradient)"], worst, right=(0, 1)),

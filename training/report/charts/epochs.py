@@ -13,10 +13,12 @@ from training.report.charts.svg import CRITICAL, HEIGHT, INK, OWN, POINTS, RIVAL
 
 Course = Sequence[Epoch]
 FAR = 20.0  # times the least loss: beyond, the axis is logarithmic
+ROW = 0.2  # inches of a row of a legend
 
 
 def losses(courses: Mapping[str, Course], marks: Mapping[str, int]) -> Markup:
     """The loss on training rows, and on validation rows where there are any, of every network."""
+    validated = any(course[-1].validation_loss is not None for course in courses.values())
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -38,10 +40,12 @@ def losses(courses: Mapping[str, Course], marks: Mapping[str, int]) -> Markup:
         if far:
             logarithmic(axes.yaxis)
         axes.set_ylabel("loss (log scale)" if far else "loss")
+        # Outside, where no line is: a row for each network, a column for each kind of rows.
+        handles = sorted(axes.lines, key=lambda line: line.get_linestyle() == "--")
+        figure.legend(handles=handles, loc="outside lower center", ncols=2 if validated else 1, fontsize=SMALL - 1)
         _finish(axes, marks)
-        axes.legend(loc="upper right", fontsize=SMALL - 1)
 
-    return svg(draw, "Loss of each network over the epochs")
+    return svg(draw, "Loss of each network over the epochs", height=HEIGHT + ROW * len(courses))
 
 
 def penalty(course: Course, marks: Mapping[str, int]) -> Markup:

@@ -9,6 +9,8 @@ from training.report.words import counted, explained, interval, label, metric, n
 
 LOGIT = " (its score, which softmax turns into a probability)"
 CLASSES_NAMED = 5
+NEAR = 0.05
+"""The relative difference of two figures below which neither is called the greater."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +115,9 @@ def relative(own: float, other: float) -> str:
         return f"{number(float(f'{ratio:.2g}'))} times"
     if ratio <= 0.1:
         return f"less than a {'hundredth' if ratio < 0.01 else 'tenth'} of"
-    share = round(100 * abs(ratio - 1))
-    if not share:
-        return "as much as"
-    return f"{share} % {'more' if ratio > 1 else 'less'} than"
+    if abs(ratio - 1) < NEAR:
+        return "about"
+    return f"{round(100 * abs(ratio - 1))} % {'more' if ratio > 1 else 'less'} than"
 
 
 def _trust(manifest: Manifest) -> str:
