@@ -270,6 +270,7 @@ def test_the_kind_of_body_must_be_known(
         (gzip.compress(LINE) + b"xy", "header"),
         (b"", "cut short"),
     ],
+    ids=["no gzip", "cut", "followed by something", "empty"],  # the time stands in the header of gzip
 )
 def test_a_damaged_encoding_is_told(client: TestClient, trail: Path, body: bytes, part: str) -> None:
     """What is no gzip, is cut short, or has something behind it."""
