@@ -140,7 +140,7 @@ def _norm_figures(networks: Sequence[Evaluation | Comparison]) -> dict[str, list
 
 
 def _steeper(manifest: Manifest, comparison: Comparison) -> str | None:
-    """What to say where the ReLU network is the flatter one; None where it is not, or not by more than chance.
+    """What to say where the ReLU network is clearly the flatter one; None where it is not.
 
     A network that is less sure has smaller logits and with them smaller norms; the distance to the nearest other class
     does not change with the scale of the logits, so it is compared too where there is one.
@@ -155,8 +155,8 @@ def _steeper(manifest: Manifest, comparison: Comparison) -> str | None:
     here, there = (figures.get(DISTANCE) for figures in (own.metrics, comparison.metrics))
     if here is not None and there is not None and here > there:
         return (
-            f"{text}, whose logits are smaller; by the median first-order distance, which no scale changes, it is the "
-            f"more stable one ({here:.3g} against {there:.3g})"
+            f"{text}; by the median first-order distance, an estimate that the scale of the logits does not change, "
+            f"its rows lie farther from another class ({here:.3g} against {there:.3g})"
         )
     return (
         f"{text}; try a larger --dreg-weight than {manifest.provenance.dreg.end_weight:.3g}, or chainzrule-train tune"

@@ -117,11 +117,11 @@ def test_a_network_that_is_steeper_than_relu_is_told_of(share: float | None, exp
 
 
 @pytest.mark.parametrize(("distance", "expected"), [(0.5, True), (2.0, False)])
-def test_a_steeper_network_may_be_the_more_stable_one(distance: float, expected: bool) -> None:
+def test_a_steeper_network_may_lie_farther_from_other_classes(distance: float, expected: bool) -> None:
     """Where the first-order distance, which the scale of the logits does not change, says the opposite, so does it."""
     manifest = manifest_with(relu_p99=0.5, distances=(1.0, distance))
     (note,) = [note for note in notes(manifest, {}) if "steeper than the ReLU network" in note]
-    assert expected == ("it is the more stable one (1 against 0.5)" in note)
+    assert expected == ("its rows lie farther from another class (1 against 0.5)" in note)
     assert expected != ("try a larger --dreg-weight" in note)
 
 
